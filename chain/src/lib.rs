@@ -1,0 +1,1 @@
+//! Talking to Filecoin: JSON-RPC, addresses, messages, gas, keys.

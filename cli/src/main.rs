@@ -1,0 +1,3 @@
+//! kubectl-filstar: reports and actions for providers.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Control plane of Filstar: world, plan, apply, status.
+
+fn main() {}

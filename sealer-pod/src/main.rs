@@ -1,0 +1,3 @@
+//! Node side of Filstar: seal, prove, make parameters.
+
+fn main() {}

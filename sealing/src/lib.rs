@@ -1,0 +1,1 @@
+//! The sealing engine: sealing, proving, sector files, parameters.

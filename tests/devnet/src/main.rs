@@ -1,0 +1,3 @@
+//! A Filecoin chain in one process, for demos and tests.
+
+fn main() {}
