@@ -1,1 +1,68 @@
-//! The Kubernetes API of Filstar: kinds, fields, rules.
+//! The Kubernetes API of Filstar: kinds, fields, defaults and rules, group `filstar.io/v1alpha1`.
+//!
+//! Users write [`Miner`], [`SealingGroup`], [`GasPolicy`], [`SectorStore`] and [`PostBatch`]; the operator
+//! writes [`Sector`] and [`ChainMessage`]. Specs belong to users and are never changed by Filstar. Each
+//! writer of a status has a field manager of its own, see [`managers`].
+//!
+//! The YAML of the CRDs is generated from these types by the program `crdgen`; see [`crds`].
+
+mod common;
+mod condition;
+mod gaspolicy;
+mod message;
+mod miner;
+mod names;
+mod parse;
+mod postbatch;
+mod sealinggroup;
+mod sector;
+mod store;
+
+pub use common::{LocalRef, SecretKeyRef, TaskClass, Toleration};
+pub use condition::{Conditions, kinds as conditions, set_condition};
+pub use gaspolicy::{GasMode, GasPolicy, GasPolicySpec, GasPolicyStatus, GasRule, RuleStatus};
+pub use message::{
+    ChainMessage, ChainMessageSpec, ChainMessageStatus, MessageKind, MessageState, SignedVersion,
+};
+pub use miner::{
+    ChainSpec, Endpoint, Miner, MinerNetwork, MinerSpec, MinerStatus, NonceState, SealProofName,
+    SectorNumbers, Senders, Signer, SignerType,
+};
+pub use names::{annotations, finalizers, labels, managers};
+pub use parse::{ParseError, parse_bytes, parse_duration, parse_millicpus};
+pub use postbatch::{
+    DeadlineState, DeadlineStatus, PostBatch, PostBatchSpec, PostBatchStatus, ProverLane,
+    ProverReport, SkippedSector,
+};
+pub use sealinggroup::{
+    Backend, Concurrency, Finalize, GateStatus, Lane, LanePhase, NodeFit, Placement,
+    PlacementPolicy, Pledge, PledgeMode, PodStatus, Scratch, SealingGroup, SealingGroupSpec,
+    SealingGroupStatus,
+};
+pub use sector::{
+    Attempts, Binding, Failure, MessageRefs, Progress, Randomness, Restart, SealerReport, Sector,
+    SectorPhase, SectorSpec, SectorStatus, StoreRef, Task, TaskKind, TaskResult, TaskState,
+    TimelineEntry,
+};
+pub use store::{NfsVolume, SectorStore, SectorStoreSpec, SectorStoreStatus, StoreAccess, StoreVolume};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// API group of all kinds.
+pub const GROUP: &str = "filstar.io";
+/// API version of all kinds.
+pub const VERSION: &str = "v1alpha1";
+
+/// The definitions of all kinds, in the order in which they are documented.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![
+        Miner::crd(),
+        SealingGroup::crd(),
+        GasPolicy::crd(),
+        SectorStore::crd(),
+        PostBatch::crd(),
+        Sector::crd(),
+        ChainMessage::crd(),
+    ]
+}

@@ -1,0 +1,43 @@
+//! Names that are part of the API: labels, annotations, finalizers, field managers.
+
+/// Labels on objects that Filstar creates.
+pub mod labels {
+    /// `app.kubernetes.io/managed-by`: always `filstar`.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// `app.kubernetes.io/component`: `sealer`, `prover`, `operator`.
+    pub const COMPONENT: &str = "app.kubernetes.io/component";
+    /// Name of the Miner.
+    pub const MINER: &str = "filstar.io/miner";
+    /// Name of the SealingGroup.
+    pub const GROUP: &str = "filstar.io/group";
+    /// Name of the lane inside its group.
+    pub const LANE: &str = "filstar.io/lane";
+    /// Name of the Node.
+    pub const NODE: &str = "filstar.io/node";
+    /// Name of the PostBatch.
+    pub const POST_BATCH: &str = "filstar.io/post-batch";
+    /// Sector number a message belongs to.
+    pub const SECTOR: &str = "filstar.io/sector";
+}
+
+/// Annotations that Filstar reads or writes.
+pub mod annotations {
+    /// On pods: hash of the pod's template; a pod with another hash is replaced when it is idle.
+    pub const TEMPLATE_HASH: &str = "filstar.io/template-hash";
+}
+
+/// Finalizers.
+pub mod finalizers {
+    /// On Sectors: its files in scratch are removed before the object goes.
+    pub const SECTOR_FILES: &str = "filstar.io/sector-files";
+}
+
+/// Field managers: one for each writer.
+pub mod managers {
+    /// The operator's.
+    pub const OPERATOR: &str = "filstar-operator";
+    /// The seal role's: `status.sealer` of Sectors, and its pod's placement condition.
+    pub const SEALER: &str = "filstar-sealer";
+    /// The prove role's: `status.prover` of PostBatches.
+    pub const PROVER: &str = "filstar-prover";
+}

@@ -1,0 +1,134 @@
+//! Text forms of the API: durations, sizes, CPU counts.
+
+use std::time::Duration;
+
+/// A text of the API that is not of its form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {wanted}")]
+pub struct ParseError {
+    text: String,
+    wanted: &'static str,
+}
+
+fn bad(text: &str, wanted: &'static str) -> ParseError {
+    ParseError { text: text.into(), wanted }
+}
+
+const DURATION: &str = "a duration; write it like `90s`, `5m` or `1h30m`";
+const BYTES: &str = "a size; write it like `512Mi` or `64Gi`";
+const CPUS: &str = "a number of CPUs; write it like `4` or `500m`";
+
+/// Parses a Go-style duration such as `90s`, `250ms` or `1h30m`.
+///
+/// # Errors
+/// When the text is of another form or too long for 64 bits of milliseconds.
+pub fn parse_duration(text: &str) -> Result<Duration, ParseError> {
+    let mut rest = text;
+    let mut total = 0u64;
+    if rest.is_empty() {
+        return Err(bad(text, DURATION));
+    }
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let unit = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let number: u64 = rest[..digits].parse().map_err(|_e| bad(text, DURATION))?;
+        let millis = match &rest[digits..digits + unit] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(bad(text, DURATION)),
+        };
+        total = number
+            .checked_mul(millis)
+            .and_then(|m| total.checked_add(m))
+            .ok_or_else(|| bad(text, DURATION))?;
+        rest = &rest[digits + unit..];
+    }
+    Ok(Duration::from_millis(total))
+}
+
+/// Parses a Kubernetes quantity of bytes such as `64Gi`, `1T` or `4096`.
+///
+/// # Errors
+/// When the text is of another form or larger than 64 bits.
+pub fn parse_bytes(text: &str) -> Result<u64, ParseError> {
+    const UNITS: [(&str, u64); 11] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("Pi", 1 << 50),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+        ("P", 1_000_000_000_000_000),
+        ("", 1),
+    ];
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().map_err(|_e| bad(text, BYTES))?;
+    UNITS
+        .iter()
+        .find(|(name, _)| *name == &text[digits..])
+        .and_then(|(_, unit)| number.checked_mul(*unit))
+        .ok_or_else(|| bad(text, BYTES))
+}
+
+/// Parses a Kubernetes quantity of CPUs, in thousandths of a CPU: `4` is 4000, `500m` is 500.
+///
+/// # Errors
+/// When the text is of another form.
+pub fn parse_millicpus(text: &str) -> Result<u64, ParseError> {
+    let parse = |t: &str| t.parse::<u64>().map_err(|_e| bad(text, CPUS));
+    if let Some(milli) = text.strip_suffix('m') {
+        return parse(milli);
+    }
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    if part.len() > 3 {
+        return Err(bad(text, CPUS));
+    }
+    let thousandths = if part.is_empty() { 0 } else { parse(&format!("{part:0<3}"))? };
+    parse(whole)?
+        .checked_mul(1000)
+        .and_then(|w| w.checked_add(thousandths))
+        .ok_or_else(|| bad(text, CPUS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_go_style() {
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for text in ["", "5", "m", "5x", "1.5h", "99999999999999999999h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_quantities() {
+        assert_eq!(parse_bytes("64Gi"), Ok(64 << 30));
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        for text in ["", "Gi", "1.5Gi", "1 Gi", "99999999Pi", "-1"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cpus_are_counted_in_thousandths() {
+        assert_eq!(parse_millicpus("4"), Ok(4000));
+        assert_eq!(parse_millicpus("500m"), Ok(500));
+        assert_eq!(parse_millicpus("0.5"), Ok(500));
+        assert!(parse_millicpus("four").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn prop_no_text_makes_a_parser_panic(text in ".{0,40}") {
+            drop((parse_duration(&text), parse_bytes(&text), parse_millicpus(&text)));
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! `SealingGroup`: servers that seal together for one Miner.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::{ListMerge, Rule};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{LocalRef, Toleration};
+
+/// Servers that seal together for one Miner. A sector never leaves its group.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[kube(
+    group = "filstar.io",
+    version = "v1alpha1",
+    kind = "SealingGroup",
+    plural = "sealinggroups",
+    shortname = "sg",
+    category = "filstar",
+    namespaced,
+    status = "SealingGroupStatus",
+    derive = "PartialEq",
+    doc = "SealingGroup is a set of servers that seal together for one Miner: which nodes, what pods on each, and how many sectors at once.",
+    scale(spec_replicas_path = ".spec.pledge.maxInFlight", status_replicas_path = ".status.inFlight"),
+    printcolumn(name = "Miner", type_ = "string", json_path = ".spec.minerRef.name"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Pods", type_ = "string", json_path = ".status.podsReady"),
+    printcolumn(name = "Pinned", type_ = "string", json_path = ".status.conditions[?(@.type=='PlacementVerified')].status"),
+    printcolumn(name = "InFlight", type_ = "integer", json_path = ".status.inFlight"),
+    printcolumn(name = "Proving", type_ = "integer", json_path = ".status.proving"),
+    printcolumn(name = "Pledge", type_ = "string", json_path = ".status.conditions[?(@.type=='PledgeOpen')].reason"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a SealingGroup has at most 40 characters, since pods and labels carry it")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SealingGroupSpec {
+    /// The Miner whose sectors are sealed here. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("minerRef is immutable: make another SealingGroup"))]
+    pub miner_ref: LocalRef,
+    /// Labels that a node must have; all nodes when left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that sealer pods tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+    /// Image of sealer pods; the operator's own choice when left out. A pod changes its image when it is idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// PriorityClass of sealer pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub priority_class_name: Option<String>,
+    /// Where sectors are while they are sealed.
+    pub scratch: Scratch,
+    /// How pods get their CPUs, and whether a pod that cannot prove it may compute.
+    #[serde(default)]
+    pub placement: Placement,
+    /// What runs on each node: one pod for each lane.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".into()]),
+        validation = Rule::new("['AddPiece','PC1','PC2','C1','C2','Finalize'].all(p, self.exists(l, p in l.phases))")
+            .message("the lanes together must have the phases AddPiece, PC1, PC2, C1, C2 and Finalize, or no sector can be finished")
+    )]
+    pub lanes: Vec<Lane>,
+    /// How sectors come into being.
+    #[serde(default)]
+    pub pledge: Pledge,
+    /// How finished sectors leave scratch.
+    #[serde(default)]
+    pub finalize: Finalize,
+    /// Start nothing new: no sectors, no tasks. What runs goes on.
+    #[serde(default)]
+    pub paused: bool,
+    /// Environment of task processes, for settings of the proof library; a change counts from the next task.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub env: BTreeMap<String, String>,
+}
+
+/// The volume of sectors in work, shared by all sealer pods of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Scratch {
+    /// Directory on the node, made when missing.
+    #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    pub host_path: String,
+    /// Directory on the node with Groth16 parameters and parents caches, shared by all groups of the node.
+    #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    pub parameters_path: String,
+}
+
+/// How pods get their CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Who hands out CPUs. Default `Kubelet`: Guaranteed pods and the static CPU manager.
+    #[serde(default)]
+    pub backend: Backend,
+    /// `Required` (default): a pod that cannot prove its CPUs does not compute. `Preferred`: it does, and says so.
+    #[serde(default)]
+    pub policy: PlacementPolicy,
+}
+
+/// Who hands out CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Backend {
+    /// Kubelet's static CPU manager and topology manager.
+    #[default]
+    Kubelet,
+}
+
+/// Whether a pod that cannot prove its placement computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum PlacementPolicy {
+    /// It does not.
+    #[default]
+    Required,
+    /// It does, and says so.
+    Preferred,
+}
+
+/// One pod on each node of the group.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lane {
+    /// Name, unique in the group.
+    #[schemars(length(min = 1, max = 20), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// What the pod computes.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub phases: Vec<LanePhase>,
+    /// Whole CPUs of the pod, exclusive to it.
+    #[schemars(range(min = 1, max = 1024))]
+    pub cpus: u32,
+    /// Memory of the pod, such as `64Gi`.
+    #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    pub memory: String,
+    /// Tasks at once in the pod. Default 1.
+    #[serde(default)]
+    pub concurrency: Concurrency,
+}
+
+/// Tasks at once in a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Concurrency(#[schemars(range(min = 1, max = 64))] pub u32);
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+/// A phase that a lane computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+pub enum LanePhase {
+    /// Write the pieces (zeros, for committed capacity).
+    AddPiece,
+    /// Label the layers (SDR).
+    #[serde(rename = "PC1")]
+    Pc1,
+    /// Trees, replica, CommR.
+    #[serde(rename = "PC2")]
+    Pc2,
+    /// Vanilla proofs of the seal.
+    C1,
+    /// The SNARK.
+    C2,
+    /// Clear the cache and land the sector in a store.
+    Finalize,
+}
+
+/// How sectors come into being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pledge {
+    /// `Manual` (default): people create Sectors. `Auto`: the group keeps `maxInFlight` sectors in work for as
+    /// long as the Miner's `sectorNumbers` last.
+    #[serde(default)]
+    pub mode: PledgeMode,
+    /// Sectors in work at once. Default 1.
+    #[serde(default = "default_in_flight")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub max_in_flight: u32,
+}
+
+fn default_in_flight() -> u32 {
+    1
+}
+
+impl Default for Pledge {
+    fn default() -> Self {
+        Self { mode: PledgeMode::Manual, max_in_flight: default_in_flight() }
+    }
+}
+
+/// Who pledges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum PledgeMode {
+    /// People.
+    #[default]
+    Manual,
+    /// The operator.
+    Auto,
+}
+
+/// How finished sectors leave scratch.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Finalize {
+    /// Finished sectors land in a store. Default true; when false they wait in scratch.
+    #[serde(default = "default_true")]
+    pub enabled: bool,
+    /// Labels of the SectorStores to land in; all when left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub store_selector: BTreeMap<String, String>,
+}
+
+fn default_true() -> bool {
+    true
+}
+
+impl Default for Finalize {
+    fn default() -> Self {
+        Self { enabled: true, store_selector: BTreeMap::new() }
+    }
+}
+
+/// What the group is doing.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SealingGroupStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Reconciling`, `Stalled`, `PlacementVerified`, `PledgeOpen`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+    /// Sectors in work (allocated and not yet proving). What `kubectl scale` shows.
+    #[serde(default)]
+    pub in_flight: u32,
+    /// Sectors proving.
+    #[serde(default)]
+    pub proving: u32,
+    /// Ready pods of wanted pods, such as `2/2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods_ready: Option<String>,
+    /// Sealer pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 1000))]
+    pub pods: Vec<PodStatus>,
+    /// Sectors by phase.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub sectors: BTreeMap<String, u32>,
+    /// What must be true before a sector is pledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 16))]
+    pub gates: Vec<GateStatus>,
+    /// Nodes that the selector names and that cannot take the lanes, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["node".into()]))]
+    #[schemars(length(max = 1000))]
+    pub unfit_nodes: Vec<NodeFit>,
+}
+
+/// One sealer pod.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    /// Name of the pod.
+    pub name: String,
+    /// Lane it is.
+    pub lane: String,
+    /// Node it runs on.
+    pub node: String,
+    /// `Pending`, `Running`, `Failed` …, with kubelet's reason where it gave one.
+    pub phase: String,
+    /// Whether the kernel gave it the CPUs that it was promised; absent until it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<bool>,
+    /// What the kernel says, such as `cpus 1 of 1 asked, memory nodes 0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<String>,
+}
+
+/// One gate of pledging.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateStatus {
+    /// `SectorNumber`, `ChainSync`, `Capacity`.
+    pub name: String,
+    /// Whether a sector may be pledged as far as this gate goes.
+    pub open: bool,
+    /// Why, with numbers.
+    pub reason: String,
+}
+
+/// A node that cannot take the group's lanes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeFit {
+    /// Name of the node.
+    pub node: String,
+    /// What is missing, such as `lane seal wants 8 cpus, the node has 1`.
+    pub reason: String,
+}
