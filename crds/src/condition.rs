@@ -84,11 +84,43 @@ mod tests {
     #[test]
     fn transition_time_moves_only_when_the_status_does() {
         let mut c = Conditions::new();
-        assert!(set_condition(&mut c, "Ready", false, "Starting", "wait", Some(1), at(10)));
-        assert!(set_condition(&mut c, "Ready", false, "NoNode", "add a node", Some(1), at(20)));
+        assert!(set_condition(
+            &mut c,
+            "Ready",
+            false,
+            "Starting",
+            "wait",
+            Some(1),
+            at(10)
+        ));
+        assert!(set_condition(
+            &mut c,
+            "Ready",
+            false,
+            "NoNode",
+            "add a node",
+            Some(1),
+            at(20)
+        ));
         assert_eq!(c[0].last_transition_time.0, at(10));
-        assert!(set_condition(&mut c, "Ready", true, "Ready", "", Some(1), at(30)));
+        assert!(set_condition(
+            &mut c,
+            "Ready",
+            true,
+            "Ready",
+            "",
+            Some(1),
+            at(30)
+        ));
         assert_eq!(c[0].last_transition_time.0, at(30));
-        assert!(!set_condition(&mut c, "Ready", true, "Ready", "", Some(1), at(40)));
+        assert!(!set_condition(
+            &mut c,
+            "Ready",
+            true,
+            "Ready",
+            "",
+            Some(1),
+            at(40)
+        ));
     }
 }

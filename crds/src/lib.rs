@@ -6,6 +6,11 @@
 //!
 //! The YAML of the CRDs is generated from these types by the program `crdgen`; see [`crds`].
 
+#![expect(
+    unreachable_pub,
+    reason = "the KubeSchema derive repeats each struct inside a function, where its `pub` reaches nobody"
+)]
+
 mod common;
 mod condition;
 mod gaspolicy;
@@ -44,7 +49,9 @@ pub use sector::{
     SectorPhase, SectorSpec, SectorStatus, StoreRef, Task, TaskKind, TaskResult, TaskState,
     TimelineEntry,
 };
-pub use store::{NfsVolume, SectorStore, SectorStoreSpec, SectorStoreStatus, StoreAccess, StoreVolume};
+pub use store::{
+    NfsVolume, SectorStore, SectorStoreSpec, SectorStoreStatus, StoreAccess, StoreVolume,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

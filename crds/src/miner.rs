@@ -1,7 +1,6 @@
 //! `Miner`: the storage provider's actor, and how we reach and speak for it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::core::{ListMerge, Rule};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -216,7 +215,10 @@ pub struct SectorNumbers {
     pub max: Option<i64>,
     /// Numbers and ranges that are never used, such as `17` or `100-199`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 40), regex(pattern = r"^[0-9]+(-[0-9]+)?$")))]
+    #[schemars(
+        length(max = 64),
+        inner(length(max = 40), regex(pattern = r"^[0-9]+(-[0-9]+)?$"))
+    )]
     pub reserved: Vec<String>,
 }
 

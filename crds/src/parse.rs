@@ -11,7 +11,10 @@ pub struct ParseError {
 }
 
 fn bad(text: &str, wanted: &'static str) -> ParseError {
-    ParseError { text: text.into(), wanted }
+    ParseError {
+        text: text.into(),
+        wanted,
+    }
 }
 
 const DURATION: &str = "a duration; write it like `90s`, `5m` or `1h30m`";
@@ -30,7 +33,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseError> {
     }
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let unit = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let unit = rest[digits..]
+            .bytes()
+            .take_while(u8::is_ascii_alphabetic)
+            .count();
         let number: u64 = rest[..digits].parse().map_err(|_e| bad(text, DURATION))?;
         let millis = match &rest[digits..digits + unit] {
             "ms" => 1,
@@ -88,7 +94,11 @@ pub fn parse_millicpus(text: &str) -> Result<u64, ParseError> {
     if part.len() > 3 {
         return Err(bad(text, CPUS));
     }
-    let thousandths = if part.is_empty() { 0 } else { parse(&format!("{part:0<3}"))? };
+    let thousandths = if part.is_empty() {
+        0
+    } else {
+        parse(&format!("{part:0<3}"))?
+    };
     parse(whole)?
         .checked_mul(1000)
         .and_then(|w| w.checked_add(thousandths))

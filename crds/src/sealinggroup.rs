@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::core::{ListMerge, Rule};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -132,7 +131,10 @@ pub enum PlacementPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct Lane {
     /// Name, unique in the group.
-    #[schemars(length(min = 1, max = 20), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 20),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// What the pod computes.
     #[schemars(length(min = 1, max = 8))]
@@ -161,7 +163,9 @@ impl Default for Concurrency {
 }
 
 /// A phase that a lane computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 pub enum LanePhase {
     /// Write the pieces (zeros, for committed capacity).
     AddPiece,
@@ -199,7 +203,10 @@ fn default_in_flight() -> u32 {
 
 impl Default for Pledge {
     fn default() -> Self {
-        Self { mode: PledgeMode::Manual, max_in_flight: default_in_flight() }
+        Self {
+            mode: PledgeMode::Manual,
+            max_in_flight: default_in_flight(),
+        }
     }
 }
 
@@ -232,7 +239,10 @@ fn default_true() -> bool {
 
 impl Default for Finalize {
     fn default() -> Self {
-        Self { enabled: true, store_selector: BTreeMap::new() }
+        Self {
+            enabled: true,
+            store_selector: BTreeMap::new(),
+        }
     }
 }
 

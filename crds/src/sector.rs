@@ -4,7 +4,6 @@
 //! current task is bound writes `sealer` and nothing else. See `docs/protocol.md`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::core::{ListMerge, Rule};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,7 +70,18 @@ pub enum Restart {
 
 /// Where a sector is on its way.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Deserialize,
+    Serialize,
+    JsonSchema,
 )]
 pub enum SectorPhase {
     /// The number is taken; no node yet.
@@ -130,7 +140,9 @@ impl SectorPhase {
 }
 
 /// What a sealer pod can be asked to do for a sector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 pub enum TaskKind {
     /// Write the unsealed file.
     AddPiece,

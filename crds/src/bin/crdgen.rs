@@ -22,7 +22,10 @@ fn write_all(dir: &std::path::Path) -> std::io::Result<()> {
     for crd in filstar_crds::crds() {
         let yaml = serde_yaml_ng::to_string(&crd).map_err(std::io::Error::other)?;
         let head = "# Generated from crds/src by `make crds`. Do not edit.\n";
-        std::fs::write(dir.join(format!("{}.yaml", crd.spec.names.plural)), format!("{head}{yaml}"))?;
+        std::fs::write(
+            dir.join(format!("{}.yaml", crd.spec.names.plural)),
+            format!("{head}{yaml}"),
+        )?;
     }
     Ok(())
 }
