@@ -207,11 +207,11 @@ pub enum SignerType {
 pub struct SectorNumbers {
     /// The first number. Default 0.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64))]
+    #[schemars(range(min = 0))]
     pub start: i64,
     /// The last number; no more sectors are pledged after it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64))]
+    #[schemars(range(min = 0))]
     pub max: Option<i64>,
     /// Numbers and ranges that are never used, such as `17` or `100-199`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

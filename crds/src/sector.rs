@@ -32,7 +32,7 @@ use crate::miner::SealProofName;
     printcolumn(name = "Store", type_ = "string", json_path = ".status.store.name", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.matches('^[ft]0[1-9][0-9]*-(0|[1-9][0-9]*)$') && self.metadata.name.endsWith('-' + string(self.spec.number))")
+    validation = Rule::new("self.metadata.name.matches('^[ft]0[1-9][0-9]*-(0|[1-9][0-9]*)$') && int(self.metadata.name.split('-')[1]) == self.spec.number")
         .message("name a Sector <actor id>-<number>, such as f01000-7, with the number of spec.number")
 )]
 #[serde(rename_all = "camelCase")]
@@ -44,7 +44,7 @@ pub struct SectorSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("groupRef is immutable: a sector never leaves its group"))]
     pub group_ref: LocalRef,
     /// Sector number. Immutable.
-    #[schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64))]
+    #[schemars(range(min = 0))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("number is immutable"))]
     pub number: i64,
     /// Seal proof. Immutable.
@@ -228,7 +228,10 @@ pub struct SectorStatus {
     /// What a sealer pod is asked to do now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
-    /// Failed attempts since the phase was entered.
+    /// Tasks that the sector ever had; the next one gets the next number.
+    #[serde(default)]
+    pub tasks: i64,
+    /// Failed attempts of the phase that failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Attempts>,
     /// Names of its ChainMessages.
@@ -274,7 +277,7 @@ pub struct Randomness {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
-    /// Unique for this sector: `<kind>-<n>`, where n counts all tasks that the sector ever had.
+    /// Unique for this sector: `<kind>-<n>`, where n is `status.tasks` when it was made.
     #[schemars(length(max = 64))]
     pub id: String,
     /// What to do.
@@ -285,8 +288,6 @@ pub struct Task {
     /// Uid of that pod.
     #[schemars(length(max = 64))]
     pub pod_uid: String,
-    /// The n of `id`.
-    pub sequence: i64,
     /// Start from nothing rather than from what is on disk.
     #[serde(default)]
     pub from_scratch: bool,
