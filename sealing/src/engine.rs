@@ -1,0 +1,108 @@
+//! The engine: the computations themselves, on files that are already in order.
+//!
+//! What surrounds them (checking, restoring, recording) is in [`crate::steps`] and the same for
+//! every engine. An engine works on the files of a [`Place`], keeps nothing between calls and may
+//! be called again after any failure.
+
+use std::fmt::Debug;
+
+use crate::{
+    error::Result,
+    hash::Hash32,
+    sector::Place,
+    task::{Piece, Replica, VanillaProof, VerifySeal, VerifyWindowPoSt, WindowPartition},
+};
+
+/// One implementation of the computations.
+pub trait Engine: Debug + Send + Sync {
+    /// Its name, for logs and status.
+    fn name(&self) -> &'static str;
+
+    /// Copies the data to the replica, builds tree-d, labels all layers. Returns `CommD`.
+    ///
+    /// `unsealed` is the data, or none for zeros. Whole layers that are in the cache folder are
+    /// taken as they are.
+    ///
+    /// # Errors
+    /// When the library or the file system fails.
+    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Hash32>;
+
+    /// Builds tree-c, encodes the replica in place, builds tree-r-last. Returns `CommR`.
+    ///
+    /// # Errors
+    /// When the library or the file system fails; the replica is then half encoded.
+    fn pc2(&self, job: &SealJob<'_>, comm_d: Hash32) -> Result<Hash32>;
+
+    /// Makes and verifies the vanilla proofs of the seal; JSON.
+    ///
+    /// # Errors
+    /// When a file is damaged, or the library or the file system fails.
+    fn c1(&self, job: &SealJob<'_>, sealed: &Commitments, seed: Hash32) -> Result<Vec<u8>>;
+
+    /// Makes the SNARK of the seal from what [`Engine::c1`] returned.
+    ///
+    /// # Errors
+    /// When parameters are missing, or the library fails.
+    fn c2(&self, place: &Place, c1: &[u8]) -> Result<Vec<u8>>;
+
+    /// Verifies a seal; a damaged proof is `false`.
+    ///
+    /// # Errors
+    /// When parameters are missing.
+    fn verify_seal(&self, input: &VerifySeal) -> Result<bool>;
+
+    /// Reads what the challenges of one sector ask for.
+    ///
+    /// # Errors
+    /// When a file is damaged or cannot be read.
+    fn vanilla_proof(&self, input: &VanillaProof) -> Result<Vec<u8>>;
+
+    /// Makes the SNARK of one window `PoSt` partition.
+    ///
+    /// # Errors
+    /// When parameters are missing, or the library fails.
+    fn window_partition(&self, input: &WindowPartition) -> Result<Vec<u8>>;
+
+    /// Verifies a window `PoSt`; a damaged proof is `false`.
+    ///
+    /// # Errors
+    /// When parameters are missing.
+    fn verify_window_post(&self, input: &VerifyWindowPoSt) -> Result<bool>;
+}
+
+/// What the steps of one seal have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct SealJob<'a> {
+    /// The sector and its files.
+    pub place: &'a Place,
+    /// The ticket.
+    pub ticket: Hash32,
+    /// The pieces, in order.
+    pub pieces: &'a [Piece],
+}
+
+/// Where the data of a sector comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Committed capacity: zeros, no file is read.
+    Zeros,
+    /// The unsealed file.
+    Unsealed,
+}
+
+/// The two commitments of a sealed sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commitments {
+    /// Of the data.
+    pub comm_d: Hash32,
+    /// Of the replica.
+    pub comm_r: Hash32,
+}
+
+/// The published sector numbers and commitments in the order that verification needs.
+pub(crate) fn by_number(sectors: &[Replica]) -> Vec<Replica> {
+    let mut sorted = sectors.to_vec();
+    sorted.sort_by_key(|r| r.number);
+    sorted.dedup_by_key(|r| r.number);
+    sorted
+}

@@ -1,0 +1,134 @@
+//! The steps of a sector's life: each checks what it needs, computes, records what it made.
+//!
+//! In: a [`Task`]. Out: its [`Output`]. Effects: the files of the sector, and no others.
+//! Never: a result from files that are not what their record says; a second encoding of a replica.
+//!
+//! Every step may be killed anywhere and run again. With the same inputs it then returns what it
+//! recorded, after checking the files; with other inputs, or without a record, it starts afresh.
+
+mod commit;
+mod keep;
+mod post;
+mod seal;
+
+use std::{fmt, fs::File};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    durable,
+    engine::Engine,
+    error::{Error, Result},
+    sector::Place,
+    task::{Output, Task},
+};
+
+/// Places in a step where a test may hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The layers are there, their record is not.
+    Pc1,
+    /// The replica is encoded, its record is not.
+    Pc2,
+    /// The SNARK is about to be made.
+    C2,
+}
+
+impl Point {
+    /// Its name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pc1 => "pc1",
+            Self::Pc2 => "pc2",
+            Self::C2 => "c2",
+        }
+    }
+}
+
+/// How far a step is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Done, in percent.
+    pub percent: u32,
+    /// For people.
+    pub detail: String,
+}
+
+/// What a step is run with, besides its input.
+pub struct Context<'a> {
+    /// Who computes.
+    pub engine: &'a dyn Engine,
+    /// Whether to forget what this phase left behind, and start it from nothing.
+    pub from_scratch: bool,
+    /// Told now and then how far the step is.
+    pub progress: &'a dyn Fn(Progress),
+    /// Called at each [`Point`].
+    pub point: &'a dyn Fn(Point),
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("engine", &self.engine)
+            .field("from_scratch", &self.from_scratch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Context<'a> {
+    /// A context that tells nobody anything.
+    pub fn quiet(engine: &'a dyn Engine) -> Self {
+        Self {
+            engine,
+            from_scratch: false,
+            progress: &|_| {},
+            point: &|_| {},
+        }
+    }
+
+    fn say(&self, percent: u32, detail: impl Into<String>) {
+        (self.progress)(Progress {
+            percent,
+            detail: detail.into(),
+        });
+    }
+}
+
+/// Runs a task.
+///
+/// # Errors
+/// See the steps; every error has a class and names the file or value that it is about.
+pub fn run(task: &Task, context: &Context<'_>) -> Result<Output> {
+    let _lock = task.scratch().map(lock).transpose()?;
+    Ok(match task {
+        Task::AddPiece(input) => Output::AddPiece(seal::add_piece(input, context)?),
+        Task::Pc1(input) => Output::Pc1(seal::pc1(input, context)?),
+        Task::Pc2(input) => Output::Pc2(seal::pc2(input, context)?),
+        Task::C1(input) => Output::C1(commit::c1(input, context)?),
+        Task::C2(input) => Output::C2(commit::c2(input, context)?),
+        Task::Finalize(input) => Output::Finalize(keep::finalize(input, context)?),
+        Task::Land(input) => Output::Land(keep::land(input, context)?),
+        Task::Remove(input) => Output::Remove(keep::remove(input)?),
+        Task::VerifySeal(input) => Output::Verified(commit::verify(input, context)?),
+        Task::VanillaProof(input) => Output::Proof(post::vanilla_proof(input, context)?),
+        Task::WindowPartition(input) => Output::Proof(post::partition(input, context)?),
+        Task::VerifyWindowPoSt(input) => Output::Verified(post::verify(input, context)?),
+    })
+}
+
+/// One process at a time works on a sector; the lock goes with the process.
+fn lock(place: &Place) -> Result<File> {
+    let path = place
+        .root
+        .join("ledger")
+        .join(format!("{}.lock", place.sector));
+    durable::create_dir(durable::parent(&path))?;
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(Error::io("create", &path))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| Error::Io {
+        action: "lock (another process works on this sector)",
+        path,
+        source: e.into(),
+    })?;
+    Ok(file)
+}

@@ -1,0 +1,163 @@
+//! From replica to proof: C1, C2, and verifying.
+
+use std::{fs, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Context, Point,
+    seal::{data, sealed_record},
+};
+use crate::{
+    durable,
+    engine::{Commitments, SealJob},
+    error::{Error, Result},
+    hash::{Hash32, HexBytes},
+    ledger::{FileFact, Phase, Record, forget_from},
+    sector::Place,
+    task::{C1, C1Output, C2, C2Output, VerifiedOutput, VerifySeal},
+};
+
+/// What the proofs of the seal are made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CommitInput {
+    ticket: Hash32,
+    seed: Hash32,
+    comm_d: Hash32,
+    comm_r: Hash32,
+}
+
+/// Makes the vanilla proofs of the seal.
+///
+/// # Errors
+/// `Corrupt`, naming the file, when what PC1 and PC2 made is not as recorded.
+pub(super) fn c1(input: &C1, context: &Context<'_>) -> Result<C1Output> {
+    let place = &input.place;
+    let sealed = sealed_record(place, input.ticket)?;
+    let (comm_d, comm_r) = (sealed.output.comm_d, sealed.output.comm_r);
+    let made_of = CommitInput {
+        ticket: input.ticket,
+        seed: input.seed,
+        comm_d,
+        comm_r,
+    };
+    if context.from_scratch {
+        forget_from(place, Phase::C1)?;
+    }
+    if let Some(done) = Record::valid(place, Phase::C1, &made_of)? {
+        return Ok(done.output);
+    }
+    forget_from(place, Phase::C1)?;
+    let files = seal_files(place, &sealed.files)?;
+    for fact in &files {
+        fact.check_size(&place.root)?;
+    }
+    context.say(0, "C1: vanilla proofs");
+    let data = data(place)?;
+    let job = SealJob {
+        place,
+        ticket: input.ticket,
+        pieces: &data.pieces,
+    };
+    let proofs = context
+        .engine
+        .c1(&job, &Commitments { comm_d, comm_r }, input.seed);
+    let proofs = proofs.map_err(|e| name_damage(place, &files, e))?;
+    let path = c1_file(place);
+    durable::write(&path, &proofs)?;
+    let output = C1Output { file: path.clone() };
+    Ok(Record::write(place, Phase::C1, made_of, output, &[path])?.output)
+}
+
+/// Makes the SNARK of the seal and verifies it.
+///
+/// # Errors
+/// `Corrupt` when the vanilla proofs are gone or damaged (C1 has to run again), `Fatal` when
+/// parameters are missing or do not fit.
+pub(super) fn c2(input: &C2, context: &Context<'_>) -> Result<C2Output> {
+    let place = &input.place;
+    let c1 = Record::<CommitInput, C1Output>::read(place, Phase::C1)?;
+    let same = |i: &CommitInput| i.ticket == input.ticket && i.seed == input.seed;
+    let Some(c1) = c1.filter(|r| same(&r.input)) else {
+        return Err(Error::damaged(
+            &place.ledger(),
+            "there is no record of C1 with this ticket and seed: it has to run again",
+        ));
+    };
+    if context.from_scratch {
+        forget_from(place, Phase::C2)?;
+    }
+    if let Some(done) = Record::<CommitInput, C2Output>::valid(place, Phase::C2, &c1.input)? {
+        return Ok(done.output);
+    }
+    forget_from(place, Phase::C2)?;
+    for fact in &c1.files {
+        fact.check(&place.root)?;
+    }
+    let path = c1_file(place);
+    let vanilla = fs::read(&path).map_err(Error::io("read", &path))?;
+    (context.point)(Point::C2);
+    context.say(0, "C2: SNARK");
+    let proof = HexBytes(context.engine.c2(place, &vanilla)?);
+    context.say(95, "C2: verifying");
+    let (comm_d, comm_r) = (c1.input.comm_d, c1.input.comm_r);
+    let output = C2Output {
+        proof,
+        comm_d,
+        comm_r,
+    };
+    if !context.engine.verify_seal(&claim(input, &output))? {
+        return Err(Error::Setup(format!(
+            "the proof of {} does not verify although its vanilla proofs did: check the parameters \
+             with `sealer-pod params --check --full`",
+            place.sector
+        )));
+    }
+    Ok(Record::write(place, Phase::C2, c1.input, output, &[])?.output)
+}
+
+/// Verifies a seal.
+///
+/// # Errors
+/// `Fatal` when parameters are missing.
+pub(super) fn verify(input: &VerifySeal, context: &Context<'_>) -> Result<VerifiedOutput> {
+    Ok(VerifiedOutput {
+        valid: context.engine.verify_seal(input)?,
+    })
+}
+
+fn claim(input: &C2, output: &C2Output) -> VerifySeal {
+    let place = &input.place;
+    VerifySeal {
+        proof_type: place.proof,
+        actor: place.sector.actor,
+        number: place.sector.number,
+        ticket: input.ticket,
+        seed: input.seed,
+        comm_d: output.comm_d,
+        comm_r: output.comm_r,
+        proof: output.proof.clone(),
+    }
+}
+
+fn c1_file(place: &Place) -> PathBuf {
+    place.ledger().join("c1-output.json")
+}
+
+/// The files that C1 reads: those of PC2, and of PC1 as far as it left a record.
+fn seal_files(place: &Place, pc2: &[FileFact]) -> Result<Vec<FileFact>> {
+    let pc1 = Record::<serde_json::Value, serde_json::Value>::read(place, Phase::Pc1)?;
+    let mut files = pc1.map(|r| r.files).unwrap_or_default();
+    files.extend_from_slice(pc2);
+    Ok(files)
+}
+
+/// C1 failed: when a file is to blame, say which one.
+fn name_damage(place: &Place, files: &[FileFact], error: Error) -> Error {
+    tracing::warn!(%error, "C1 failed: comparing all files with their digests");
+    files
+        .iter()
+        .find_map(|f| f.check(&place.root).err())
+        .unwrap_or(error)
+}

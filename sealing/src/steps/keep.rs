@@ -1,0 +1,240 @@
+//! After the proof: Finalize, Land, Remove.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Advice, fadvise};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Context,
+    seal::{SealInput, data},
+};
+use crate::{
+    durable,
+    error::{Error, Result},
+    ledger::{FileFact, Phase, Record},
+    proof::SealProof,
+    sector::{CacheFile, Place, SectorId},
+    task::{Facts, Finalize, FinalizeOutput, Land, LandOutput, Pc2Output, Remove, RemoveOutput},
+};
+
+const LANDING: &str = "landing";
+const VERSION: u32 = 1;
+
+/// The JSON beside a landed replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredFacts {
+    version: u32,
+    sector: SectorId,
+    proof: SealProof,
+    #[serde(flatten)]
+    facts: Facts,
+    files: Vec<FileFact>,
+}
+
+/// Removes layers, tree-d, tree-c and, unless it is to stay, the data.
+///
+/// # Errors
+/// `Corrupt`, naming the file, when what must stay is not there.
+pub(super) fn finalize(input: &Finalize, context: &Context<'_>) -> Result<FinalizeOutput> {
+    let place = &input.place;
+    let files = lasting(place)?;
+    for fact in &files {
+        fact.check_size(&place.root)?;
+    }
+    context.say(0, "Finalize: removing layers");
+    for file in place.cache_files(|f| f != CacheFile::Lasting)? {
+        durable::remove(&file)?;
+    }
+    if !input.keep_unsealed {
+        durable::remove(&place.unsealed())?;
+    }
+    durable::sync_dir(&place.cache())?;
+    Ok(FinalizeOutput { files })
+}
+
+/// Copies a finished sector to a store, compares it, and only then removes the source.
+///
+/// # Errors
+/// `Corrupt`, naming the file, when a source file or its copy has another content than recorded;
+/// `Temporary` when the store is full or does not answer.
+pub(super) fn land(input: &Land, context: &Context<'_>) -> Result<LandOutput> {
+    let target = input.place.at(&input.store);
+    if let Some(files) = landed(&target, &input.facts)? {
+        remove_source(&input.place)?;
+        return Ok(LandOutput { files });
+    }
+    let staging = input
+        .store
+        .join(LANDING)
+        .join(input.place.sector.to_string());
+    durable::remove_dir(&staging)?;
+    let files = copy_all(input, &staging, context)?;
+    publish(&target, &staging, &files)?;
+    let (sector, proof, facts) = (target.sector, target.proof, input.facts.clone());
+    let stored = StoredFacts {
+        version: VERSION,
+        sector,
+        proof,
+        facts,
+        files,
+    };
+    let text = serde_json::to_vec_pretty(&stored)
+        .map_err(|e| Error::Setup(format!("facts of {sector} as JSON: {e}")))?;
+    durable::write(&target.facts(), &text)?;
+    durable::remove_dir(&staging)?;
+    context.say(99, "Land: removing the source");
+    remove_source(&input.place)?;
+    Ok(LandOutput {
+        files: stored.files,
+    })
+}
+
+/// Removes all files of a sector in scratch.
+///
+/// # Errors
+/// When one is there and cannot be removed.
+pub(super) fn remove(input: &Remove) -> Result<RemoveOutput> {
+    Ok(RemoveOutput {
+        removed: remove_source(&input.place)?,
+    })
+}
+
+/// What must outlive sealing, as PC2 recorded it: the replica and what proving reads.
+fn lasting(place: &Place) -> Result<Vec<FileFact>> {
+    let Some(record) = Record::<SealInput, Pc2Output>::read(place, Phase::Pc2)? else {
+        let why = "there is no record of PC2, so nobody knows what the files must be";
+        return Err(Error::damaged(&place.ledger(), why));
+    };
+    let lasting = |f: &FileFact| {
+        let path = place.root.join(&f.path);
+        path == place.sealed() || CacheFile::of_path(&path) == CacheFile::Lasting
+    };
+    Ok(record.files.into_iter().filter(lasting).collect())
+}
+
+/// The files in the store, when the same sector is there already, whole.
+fn landed(target: &Place, facts: &Facts) -> Result<Option<Vec<FileFact>>> {
+    let path = target.facts();
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", path)(e)),
+    };
+    let Ok(stored) = serde_json::from_slice::<StoredFacts>(&text) else {
+        return Ok(None);
+    };
+    let same = stored.version == VERSION
+        && stored.sector == target.sector
+        && stored.proof == target.proof
+        && stored.facts.comm_r == facts.comm_r;
+    let whole = stored
+        .files
+        .iter()
+        .all(|f| f.check_size(&target.root).is_ok());
+    Ok((same && whole).then_some(stored.files))
+}
+
+/// Copies every file into the staging folder, in the layout of a store; returns what is there.
+fn copy_all(input: &Land, staging: &Path, context: &Context<'_>) -> Result<Vec<FileFact>> {
+    let place = &input.place;
+    let record = Record::<SealInput, Pc2Output>::read(place, Phase::Pc2)?;
+    if record.is_some_and(|r| r.output.comm_r != input.facts.comm_r) {
+        let text = format!(
+            "scratch holds another replica of {} than the chain",
+            place.sector
+        );
+        return Err(Error::Input(text));
+    }
+    let mut files = lasting(place)?;
+    if let Some(fact) = unsealed(place)? {
+        files.push(fact);
+    }
+    let total: u64 = files.iter().map(|f| f.size_bytes).sum();
+    let mut done = 0;
+    for fact in &files {
+        fact.check_size(&place.root)?;
+        copy_one(fact, &place.root, staging)?;
+        done += fact.size_bytes;
+        let percent = u32::try_from(done * 98 / total.max(1)).unwrap_or(98);
+        context.say(percent, format!("Land: {} copied", fact.path.display()));
+    }
+    Ok(files)
+}
+
+/// The data, when it was kept. Zeros are not worth keeping, so normally there is none.
+fn unsealed(place: &Place) -> Result<Option<FileFact>> {
+    let path = place.unsealed();
+    if durable::size(&path)?.is_none() || data(place).is_err() {
+        return Ok(None);
+    }
+    FileFact::sync(&place.root, &path).map(Some)
+}
+
+fn copy_one(fact: &FileFact, root: &Path, staging: &Path) -> Result<()> {
+    let (from, to) = (root.join(&fact.path), staging.join(&fact.path));
+    durable::create_dir(durable::parent(&to))?;
+    if durable::copy(&from, &to)? != fact.sha256 {
+        return Err(Error::damaged(
+            &from,
+            "its content is not what was written (SHA-256 differs)",
+        ));
+    }
+    // Reads below come from the disk, not from memory.
+    let file = File::open(&to).map_err(Error::io("open", &to))?;
+    fadvise(&file, 0, None, Advice::DontNeed).map_err(|e| Error::io("advise", &to)(e.into()))?;
+    if durable::sha256(&to)? != fact.sha256 {
+        return Err(Error::damaged(
+            &to,
+            "the store gives back another content than was written",
+        ));
+    }
+    Ok(())
+}
+
+/// Gives the copied files their final names, the replica last.
+fn publish(target: &Place, staging: &Path, files: &[FileFact]) -> Result<()> {
+    durable::remove(&target.facts())?;
+    durable::remove_dir(&target.cache())?;
+    let staged = target.at(staging);
+    for (from, to) in [
+        (staged.cache(), target.cache()),
+        (staged.unsealed(), target.unsealed()),
+        (staged.sealed(), target.sealed()),
+    ] {
+        if !files
+            .iter()
+            .any(|f| staging.join(&f.path).starts_with(&from))
+        {
+            continue;
+        }
+        durable::create_dir(durable::parent(&to))?;
+        if from.is_dir() {
+            durable::sync_dir(&from)?;
+        }
+        fs::rename(&from, &to).map_err(Error::io("rename", &from))?;
+        durable::sync_dir(durable::parent(&to))?;
+    }
+    Ok(())
+}
+
+/// Removes a sector from scratch; the ledger goes last, since it says what the rest was.
+fn remove_source(place: &Place) -> Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    for file in [place.unsealed(), place.sealed()] {
+        if durable::remove(&file)? {
+            removed.push(file);
+        }
+    }
+    for dir in [place.cache(), place.ledger()] {
+        if durable::remove_dir(&dir)? {
+            removed.push(dir);
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,267 @@
+//! From data to replica: AddPiece, PC1, PC2.
+
+use std::fs::{self, File};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Point};
+use crate::{
+    durable,
+    engine::{Data, SealJob},
+    error::{Error, Result},
+    hash::{Hash32, replica_id, zero_commitment},
+    ledger::{Phase, Record, forget_from},
+    proof::SealProof,
+    sector::{CacheFile, Place},
+    task::{AddPiece, AddPieceOutput, Pc1, Pc1Output, Pc2, Pc2Output, Piece},
+};
+
+/// What the data is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DataInput {
+    proof: SealProof,
+}
+
+/// What labels and replica are made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SealInput {
+    proof: SealProof,
+    ticket: Hash32,
+    replica_id: Hash32,
+}
+
+/// A mark that PC1 began; whole layers are good only for the same inputs and the same boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Begun {
+    input: SealInput,
+    boot_id: String,
+}
+
+const BEGUN: &str = "pc1-begun.json";
+
+/// Makes the data of committed capacity: a file of zeros without blocks on disk.
+///
+/// # Errors
+/// When the file system fails.
+pub(super) fn add_piece(input: &AddPiece, context: &Context<'_>) -> Result<AddPieceOutput> {
+    let place = &input.place;
+    let made_of = DataInput { proof: place.proof };
+    if !context.from_scratch
+        && let Some(record) = data_record(place)?
+        && record.input == made_of
+        && record
+            .files
+            .iter()
+            .all(|f| f.check_size(&place.root).is_ok())
+    {
+        return Ok(record.output);
+    }
+    forget_from(place, Phase::AddPiece)?;
+    let path = place.unsealed();
+    durable::create_dir(durable::parent(&path))?;
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    file.set_len(place.proof.sector_bytes())
+        .map_err(Error::io("extend", &path))?;
+    file.sync_all().map_err(Error::io("sync", &path))?;
+    durable::sync_dir(durable::parent(&path))?;
+    let commitment = zero_commitment(place.proof);
+    let piece = Piece {
+        commitment,
+        padded_bytes: place.proof.sector_bytes(),
+    };
+    let output = AddPieceOutput {
+        pieces: vec![piece],
+        comm_d: commitment,
+    };
+    Ok(Record::write(place, Phase::AddPiece, made_of, output, &[path])?.output)
+}
+
+/// Labels the layers.
+///
+/// # Errors
+/// `Corrupt` when the data is gone, else what engine and file system say.
+pub(super) fn pc1(input: &Pc1, context: &Context<'_>) -> Result<Pc1Output> {
+    let place = &input.place;
+    let data = data(place)?;
+    let made_of = seal_input(place, input.ticket, data.comm_d);
+    if context.from_scratch {
+        clear_pc1(place)?;
+    }
+    if let Some(done) = Record::valid(place, Phase::Pc1, &made_of)? {
+        context.say(100, "PC1 was done before");
+        return Ok(done.output);
+    }
+    forget_from(place, Phase::Pc1)?;
+    prepare_pc1(place, &made_of)?;
+    context.say(0, format!("PC1, {} layers", place.proof.layers()));
+    let job = SealJob {
+        place,
+        ticket: input.ticket,
+        pieces: &data.pieces,
+    };
+    let comm_d = context.engine.pc1(&job, Data::Zeros)?;
+    (context.point)(Point::Pc1);
+    context.say(95, "PC1: taking digests");
+    let files = place.cache_files(|f| matches!(f, CacheFile::Layer | CacheFile::TreeD))?;
+    let output = Pc1Output {
+        comm_d,
+        replica_id: made_of.replica_id,
+    };
+    Ok(Record::write(place, Phase::Pc1, made_of, output, &files)?.output)
+}
+
+/// Builds trees and replica.
+///
+/// # Errors
+/// `Corrupt` when layers are not what PC1 recorded (it has to run again), else what engine and file
+/// system say.
+pub(super) fn pc2(input: &Pc2, context: &Context<'_>) -> Result<Pc2Output> {
+    let place = &input.place;
+    let data = data(place)?;
+    let made_of = seal_input(place, input.ticket, data.comm_d);
+    if context.from_scratch {
+        forget_from(place, Phase::Pc2)?;
+    }
+    if let Some(done) = Record::valid(place, Phase::Pc2, &made_of)? {
+        context.say(100, "PC2 was done before");
+        return Ok(done.output);
+    }
+    forget_from(place, Phase::Pc2)?;
+    context.say(0, "PC2: checking layers");
+    let layers = checked_layers(place, &made_of)?;
+    restore_before_pc2(place)?;
+    context.say(5, "PC2: trees and replica");
+    let job = SealJob {
+        place,
+        ticket: input.ticket,
+        pieces: &data.pieces,
+    };
+    let comm_r = context.engine.pc2(&job, layers.comm_d)?;
+    (context.point)(Point::Pc2);
+    context.say(95, "PC2: taking digests");
+    let mut files = place.cache_files(|f| matches!(f, CacheFile::Lasting | CacheFile::TreeC))?;
+    files.push(place.sealed());
+    let output = Pc2Output {
+        comm_d: layers.comm_d,
+        comm_r,
+    };
+    Ok(Record::write(place, Phase::Pc2, made_of, output, &files)?.output)
+}
+
+/// What a later step needs to know of PC2, without reading all its files again.
+pub(super) fn sealed_record(place: &Place, ticket: Hash32) -> Result<Record<SealInput, Pc2Output>> {
+    let made_of = seal_input(place, ticket, data(place)?.comm_d);
+    let record = Record::<SealInput, Pc2Output>::read(place, Phase::Pc2)?;
+    match record.filter(|r| r.input == made_of) {
+        Some(record) => Ok(record),
+        None => Err(Error::damaged(
+            &place.ledger(),
+            "there is no record of PC2 with this ticket: it has to run again",
+        )),
+    }
+}
+
+fn data_record(place: &Place) -> Result<Option<Record<DataInput, AddPieceOutput>>> {
+    Record::read(place, Phase::AddPiece)
+}
+
+/// The data of a sector. Committed capacity needs no file for it, only the knowledge that it is
+/// zeros; so a sector can be sealed again from nothing.
+pub(super) fn data(place: &Place) -> Result<AddPieceOutput> {
+    match data_record(place)? {
+        Some(record) if record.input == (DataInput { proof: place.proof }) => Ok(record.output),
+        Some(_) | None => Err(Error::damaged(
+            &place.ledger(),
+            "there is no record of the sector's data: AddPiece has to run again",
+        )),
+    }
+}
+
+fn seal_input(place: &Place, ticket: Hash32, comm_d: Hash32) -> SealInput {
+    let (proof, sector) = (place.proof, place.sector);
+    let replica_id = replica_id(proof, &sector.prover_id(), sector.number, ticket, comm_d);
+    SealInput {
+        proof,
+        ticket,
+        replica_id,
+    }
+}
+
+/// Leaves only what PC1 may build on: whole layers of the same inputs, written since the same boot.
+/// The library checks sizes, not contents; tree-d is cheap and made again always.
+fn prepare_pc1(place: &Place, input: &SealInput) -> Result<()> {
+    let begun = Begun {
+        input: input.clone(),
+        boot_id: boot_id(),
+    };
+    let mark = place.ledger().join(BEGUN);
+    let same = fs::read(&mark)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Begun>(&text).ok())
+        .is_some_and(|old| old == begun && !old.boot_id.is_empty());
+    if same {
+        for file in place.cache_files(|f| f != CacheFile::Layer)? {
+            tracing::info!(file = %file.display(), "removed before PC1 goes on");
+            durable::remove(&file)?;
+        }
+    } else {
+        clear_pc1(place)?;
+        let text = serde_json::to_vec_pretty(&begun)
+            .map_err(|e| Error::Setup(format!("{BEGUN} as JSON: {e}")))?;
+        durable::write(&mark, &text)?;
+    }
+    durable::remove(&place.sealed())?;
+    durable::create_dir(&place.cache())?;
+    durable::create_dir(durable::parent(&place.sealed()))
+}
+
+fn clear_pc1(place: &Place) -> Result<()> {
+    forget_from(place, Phase::Pc1)?;
+    durable::remove(&place.ledger().join(BEGUN))?;
+    durable::remove_dir(&place.cache())?;
+    durable::remove(&place.sealed())?;
+    Ok(())
+}
+
+/// The layers must be those that PC1 wrote. What is not is removed, with its record.
+fn checked_layers(place: &Place, input: &SealInput) -> Result<Pc1Output> {
+    let record = Record::<SealInput, Pc1Output>::read(place, Phase::Pc1)?;
+    let Some(record) = record.filter(|r| r.input == *input) else {
+        return Err(Error::damaged(
+            &place.ledger(),
+            "there is no record of PC1 with this ticket: it has to run again",
+        ));
+    };
+    for fact in &record.files {
+        let Err(e) = fact.check(&place.root) else {
+            continue;
+        };
+        if let Error::Damaged { path, why } = &e {
+            tracing::warn!(path = %path.display(), why, "layers are removed, PC1 has to run again");
+            clear_pc1(place)?;
+        }
+        return Err(e);
+    }
+    Ok(record.output)
+}
+
+/// The library encodes the replica in place and takes trees that it finds: so give it zeros again,
+/// and no trees.
+fn restore_before_pc2(place: &Place) -> Result<()> {
+    let stale = |f| !matches!(f, CacheFile::Layer | CacheFile::TreeD);
+    for file in place.cache_files(stale)? {
+        durable::remove(&file)?;
+    }
+    let path = place.sealed();
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    file.set_len(place.proof.sector_bytes())
+        .map_err(Error::io("extend", &path))?;
+    file.sync_all().map_err(Error::io("sync", &path))
+}
+
+/// Changes with each start of the machine: what was written before may not have reached the disk.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}

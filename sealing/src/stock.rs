@@ -1,0 +1,314 @@
+//! The stock engine: the network's reference library, `filecoin-proofs-api`.
+//!
+//! Its settings (where parameters and parents are) are the environment of the process. It panics on
+//! some inputs: a panic comes back as an error.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use filecoin_proofs::{
+    constants::{
+        SectorShape2KiB, SectorShape8MiB, SectorShape32GiB, SectorShape64GiB, SectorShape512MiB,
+    },
+    types::{Labels, StoreConfig},
+};
+use filecoin_proofs_api::{
+    PieceInfo, PrivateReplicaInfo, PublicReplicaInfo, SectorId as ApiSectorId, UnpaddedBytesAmount,
+    post, seal,
+};
+use storage_proofs_core::cache_key::CacheKey;
+
+use crate::{
+    engine::{Commitments, Data, Engine, SealJob, by_number},
+    error::{Error, Result},
+    hash::Hash32,
+    proof::SealProof,
+    sector::{Place, prover_id},
+    task::{Piece, VanillaProof, VerifySeal, VerifyWindowPoSt, WindowPartition},
+};
+
+/// The reference library.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stock;
+
+impl Engine for Stock {
+    fn name(&self) -> &'static str {
+        "stock"
+    }
+
+    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Hash32> {
+        let (place, pieces) = (job.place, api_pieces(job.pieces)?);
+        let (cache, sealed, unsealed) = (place.cache(), place.sealed(), place.unsealed());
+        let input = match data {
+            Data::Zeros => Path::new("/dev/zero"),
+            Data::Unsealed => unsealed.as_path(),
+        };
+        File::create(&sealed).map_err(Error::io("create", &sealed))?;
+        let out = guard("PC1", || {
+            seal::seal_pre_commit_phase1(
+                place.proof.seal(),
+                &cache,
+                input,
+                &sealed,
+                place.sector.prover_id(),
+                ApiSectorId::from(place.sector.number),
+                job.ticket.0,
+                &pieces,
+            )
+        })?;
+        Ok(Hash32(out.comm_d))
+    }
+
+    fn pc2(&self, job: &SealJob<'_>, comm_d: Hash32) -> Result<Hash32> {
+        let (cache, sealed) = (job.place.cache(), job.place.sealed());
+        let phase1 = phase1_output(job.place, comm_d)?;
+        let out = guard("PC2", || {
+            seal::seal_pre_commit_phase2(phase1, &cache, &sealed)
+        })?;
+        Ok(Hash32(out.comm_r))
+    }
+
+    fn c1(&self, job: &SealJob<'_>, sealed: &Commitments, seed: Hash32) -> Result<Vec<u8>> {
+        let (place, pieces) = (job.place, api_pieces(job.pieces)?);
+        let commitments = seal::SealPreCommitPhase2Output {
+            registered_proof: place.proof.seal(),
+            comm_r: sealed.comm_r.0,
+            comm_d: sealed.comm_d.0,
+        };
+        let out = guard("C1", || {
+            seal::seal_commit_phase1(
+                place.cache(),
+                place.sealed(),
+                place.sector.prover_id(),
+                ApiSectorId::from(place.sector.number),
+                job.ticket.0,
+                seed.0,
+                commitments,
+                &pieces,
+            )
+        })?;
+        serde_json::to_vec(&out).map_err(|e| Error::Prover {
+            step: "C1",
+            text: format!("output as JSON: {e}"),
+        })
+    }
+
+    fn c2(&self, place: &Place, c1: &[u8]) -> Result<Vec<u8>> {
+        require_seal_files(place.proof, Want::ToProve)?;
+        let c1: seal::SealCommitPhase1Output = serde_json::from_slice(c1)
+            .map_err(|e| Error::Input(format!("the vanilla proofs of C1 do not parse: {e}")))?;
+        let (prover, number) = (
+            place.sector.prover_id(),
+            ApiSectorId::from(place.sector.number),
+        );
+        Ok(guard("C2", || seal::seal_commit_phase2(c1, prover, number))?.proof)
+    }
+
+    fn verify_seal(&self, input: &VerifySeal) -> Result<bool> {
+        require_seal_files(input.proof_type, Want::ToVerify)?;
+        let verdict = guard("verify seal", || {
+            seal::verify_seal(
+                input.proof_type.seal(),
+                input.comm_r.0,
+                input.comm_d.0,
+                prover_id(input.actor),
+                ApiSectorId::from(input.number),
+                input.ticket.0,
+                input.seed.0,
+                &input.proof.0,
+            )
+        });
+        Ok(holds("seal", verdict))
+    }
+
+    fn vanilla_proof(&self, input: &VanillaProof) -> Result<Vec<u8>> {
+        let place = &input.place;
+        let proof = place.proof.window();
+        let (id, randomness) = (
+            ApiSectorId::from(place.sector.number),
+            input.randomness.in_field(),
+        );
+        let replica = PrivateReplicaInfo::new(proof, input.comm_r.0, place.cache(), place.sealed());
+        guard("vanilla proof", || {
+            let prover = place.sector.prover_id();
+            let challenges =
+                post::generate_fallback_sector_challenges(proof, &randomness.0, &[id], prover)?;
+            post::generate_single_vanilla_proof(proof, id, &replica, &challenges[&id])
+        })
+    }
+
+    fn window_partition(&self, input: &WindowPartition) -> Result<Vec<u8>> {
+        require_window_files(input.proof_type, Want::ToProve)?;
+        let proof = input.proof_type.window();
+        let vanilla: Vec<_> = input.vanilla_proofs.iter().map(|p| p.0.clone()).collect();
+        let randomness = input.randomness.in_field();
+        guard("window PoSt", || {
+            let part = post::generate_single_window_post_with_vanilla(
+                proof,
+                &randomness.0,
+                prover_id(input.actor),
+                &vanilla,
+                0,
+            )?;
+            post::merge_window_post_partition_proofs(proof, vec![part])
+        })
+    }
+
+    fn verify_window_post(&self, input: &VerifyWindowPoSt) -> Result<bool> {
+        require_window_files(input.proof_type, Want::ToVerify)?;
+        let proof = input.proof_type.window();
+        let sectors = by_number(&input.sectors);
+        let replicas: BTreeMap<_, _> = sectors
+            .iter()
+            .map(|s| {
+                (
+                    ApiSectorId::from(s.number),
+                    PublicReplicaInfo::new(proof, s.comm_r.0),
+                )
+            })
+            .collect();
+        let verdict = guard("verify window PoSt", || {
+            post::verify_window_post(
+                &input.randomness.in_field().0,
+                &[(proof, &input.proof.0)],
+                &replicas,
+                prover_id(input.actor),
+            )
+        });
+        Ok(holds("window PoSt", verdict))
+    }
+}
+
+/// What PC1 gives to PC2, from the files and not from its output: that holds absolute paths, which
+/// another pod may not have.
+fn phase1_output(place: &Place, comm_d: Hash32) -> Result<seal::SealPreCommitPhase1Output> {
+    let nodes = usize::try_from(place.proof.nodes())
+        .map_err(|e| Error::Setup(format!("sectors this large need a 64-bit machine: {e}")))?;
+    let store = |id: String, size| StoreConfig {
+        path: place.cache(),
+        id,
+        size: Some(size),
+        rows_to_discard: 0,
+    };
+    let layers = 1..=place.proof.layers() as usize;
+    let layers: Vec<_> = layers
+        .map(|l| store(CacheKey::label_layer(l), nodes))
+        .collect();
+    Ok(seal::SealPreCommitPhase1Output {
+        registered_proof: place.proof.seal(),
+        labels: labels(place.proof, layers),
+        config: store(CacheKey::CommDTree.to_string(), 2 * nodes - 1),
+        comm_d: comm_d.0,
+    })
+}
+
+fn labels(proof: SealProof, layers: Vec<StoreConfig>) -> seal::Labels {
+    match proof {
+        SealProof::StackedDrg2KiBV1P1 => {
+            seal::Labels::StackedDrg2KiBV1(Labels::<SectorShape2KiB>::new(layers))
+        }
+        SealProof::StackedDrg8MiBV1P1 => {
+            seal::Labels::StackedDrg8MiBV1(Labels::<SectorShape8MiB>::new(layers))
+        }
+        SealProof::StackedDrg512MiBV1P1 => {
+            seal::Labels::StackedDrg512MiBV1(Labels::<SectorShape512MiB>::new(layers))
+        }
+        SealProof::StackedDrg32GiBV1P1 => {
+            seal::Labels::StackedDrg32GiBV1(Labels::<SectorShape32GiB>::new(layers))
+        }
+        SealProof::StackedDrg64GiBV1P1 => {
+            seal::Labels::StackedDrg64GiBV1(Labels::<SectorShape64GiB>::new(layers))
+        }
+    }
+}
+
+fn api_pieces(pieces: &[Piece]) -> Result<Vec<PieceInfo>> {
+    let one = |p: &Piece| {
+        let size = UnpaddedBytesAmount(p.padded_bytes / 128 * 127);
+        PieceInfo::new(p.commitment.0, size)
+            .map_err(|e| Error::Input(format!("piece {}: {e:#}", p.commitment)))
+    };
+    pieces.iter().map(one).collect()
+}
+
+#[derive(Clone, Copy)]
+enum Want {
+    ToProve,
+    ToVerify,
+}
+
+/// The library looks for parameters deep inside and says then that a proof is bad; so look first.
+fn require_seal_files(proof: SealProof, want: Want) -> Result<()> {
+    let path = match want {
+        Want::ToProve => proof.seal().cache_params_path(),
+        Want::ToVerify => proof.seal().cache_verifying_key_path(),
+    };
+    require(proof, path.map_err(|e| format!("{e:#}")))
+}
+
+fn require_window_files(proof: SealProof, want: Want) -> Result<()> {
+    let path = match want {
+        Want::ToProve => proof.window().cache_params_path(),
+        Want::ToVerify => proof.window().cache_verifying_key_path(),
+    };
+    require(proof, path.map_err(|e| format!("{e:#}")))
+}
+
+fn require(proof: SealProof, path: std::result::Result<std::path::PathBuf, String>) -> Result<()> {
+    let path = path.map_err(|text| Error::Prover {
+        step: "parameter names",
+        text,
+    })?;
+    match File::open(&path) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::Setup(format!(
+            "parameters of {proof} cannot be read at {}: {e}. Make or check them with \
+             `sealer-pod params`, and set FIL_PROOFS_PARAMETER_CACHE to their folder",
+            path.display()
+        ))),
+    }
+}
+
+/// An error of the library means that the proof cannot even be parsed: it does not hold.
+fn holds(what: &str, verdict: Result<bool>) -> bool {
+    verdict.unwrap_or_else(|e| {
+        tracing::warn!(error = %e, "{what} proof cannot be read: it does not hold");
+        false
+    })
+}
+
+/// Runs the library; its errors and panics become ours.
+fn guard<T, E: std::fmt::Debug>(
+    step: &'static str,
+    f: impl FnOnce() -> std::result::Result<T, E>,
+) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => Err(Error::Prover {
+            step,
+            text: short(&format!("{e:?}")),
+        }),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(Error::Prover {
+                step,
+                text: format!("the proof library panicked: {text}"),
+            })
+        }
+    }
+}
+
+/// The chain of causes without the backtrace, on one line.
+fn short(debug: &str) -> String {
+    let text = debug.split("Stack backtrace:").next().unwrap_or_default();
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ")
+}

@@ -1,0 +1,213 @@
+//! What the tests of whole sectors share: a process of their own, and a sector with verbs.
+
+use std::{path::Path, process::Command};
+
+use filstar_sealing::{
+    Context, Error, Hash32, Output, Place, Result, SealProof, SectorId, Stock, Task, run,
+    steps::Point,
+    task::{
+        AddPiece, AddPieceOutput, C1, C1Output, C2, C2Output, Facts, Finalize, FinalizeOutput,
+        Land, LandOutput, Pc1, Pc1Output, Pc2, Pc2Output, ProofOutput, Remove, VanillaProof,
+    },
+};
+
+const CHILD: &str = "FILSTAR_TEST_CHILD";
+
+/// Runs a test in a process of its own, since the proof library takes its settings from the
+/// environment of the process.
+pub fn isolated(name: &str, parameters: &Path, body: impl FnOnce(&Path)) {
+    let dir = tempfile::tempdir().unwrap();
+    if std::env::var_os(CHILD).is_some_and(|n| n == name) {
+        return body(dir.path());
+    }
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(CHILD, name)
+        .env(
+            "FIL_PROOFS_PARENT_CACHE",
+            format!("{}/", dir.path().display()),
+        )
+        .env("FIL_PROOFS_PARAMETER_CACHE", parameters)
+        .output()
+        .unwrap();
+    let said = [child.stdout, child.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(child.status.success(), "{name}: {}\n{said}", child.status);
+}
+
+/// A sector of 2 KiB in a scratch folder.
+#[derive(Clone, Debug)]
+pub struct Sector {
+    pub place: Place,
+    pub ticket: Hash32,
+    pub seed: Hash32,
+}
+
+pub const ACTOR: u64 = 1000;
+
+impl Sector {
+    pub fn new(root: &Path, number: u64) -> Self {
+        let place = Place {
+            sector: SectorId {
+                actor: ACTOR,
+                number,
+            },
+            proof: SealProof::StackedDrg2KiBV1P1,
+            root: root.to_owned(),
+        };
+        Self {
+            place,
+            ticket: Hash32([9; 32]),
+            seed: Hash32([5; 32]),
+        }
+    }
+
+    pub fn add_piece(&self) -> Result<AddPieceOutput> {
+        match self.run(&Task::AddPiece(AddPiece {
+            place: self.place.clone(),
+        }))? {
+            Output::AddPiece(o) => Ok(o),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn pc1(&self) -> Result<Pc1Output> {
+        let (place, ticket) = (self.place.clone(), self.ticket);
+        match self.run(&Task::Pc1(Pc1 { place, ticket }))? {
+            Output::Pc1(o) => Ok(o),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn pc2_task(&self) -> Task {
+        Task::Pc2(Pc2 {
+            place: self.place.clone(),
+            ticket: self.ticket,
+        })
+    }
+
+    pub fn pc2(&self) -> Result<Pc2Output> {
+        match self.run(&self.pc2_task())? {
+            Output::Pc2(o) => Ok(o),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn c1(&self) -> Result<C1Output> {
+        let (place, ticket, seed) = (self.place.clone(), self.ticket, self.seed);
+        match self.run(&Task::C1(C1 {
+            place,
+            ticket,
+            seed,
+        }))? {
+            Output::C1(o) => Ok(o),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn c2(&self) -> Result<C2Output> {
+        let (place, ticket, seed) = (self.place.clone(), self.ticket, self.seed);
+        match self.run(&Task::C2(C2 {
+            place,
+            ticket,
+            seed,
+        }))? {
+            Output::C2(o) => Ok(o),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn finalize(&self) -> Result<FinalizeOutput> {
+        let place = self.place.clone();
+        match self.run(&Task::Finalize(Finalize {
+            place,
+            keep_unsealed: false,
+        }))? {
+            Output::Finalize(o) => Ok(o),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn land(&self, store: &Path, sealed: &Pc2Output) -> Result<LandOutput> {
+        let facts = Facts {
+            comm_r: sealed.comm_r,
+            comm_d: sealed.comm_d,
+            ticket: self.ticket,
+            ticket_epoch: 100,
+            pieces: Vec::new(),
+        };
+        let place = self.place.clone();
+        match self.run(&Task::Land(Land {
+            place,
+            store: store.to_owned(),
+            facts,
+        }))? {
+            Output::Land(o) => Ok(o),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn remove(&self) -> Result<Output> {
+        self.run(&Task::Remove(Remove {
+            place: self.place.clone(),
+        }))
+    }
+
+    /// Reads the sector for window `PoSt` where it is.
+    pub fn vanilla(&self, comm_r: Hash32, randomness: Hash32) -> Result<ProofOutput> {
+        let place = self.place.clone();
+        match self.run(&Task::VanillaProof(VanillaProof {
+            place,
+            comm_r,
+            randomness,
+        }))? {
+            Output::Proof(o) => Ok(o),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Up to PC2.
+    pub fn sealed(&self) -> Pc2Output {
+        self.add_piece().unwrap();
+        self.pc1().unwrap();
+        self.pc2().unwrap()
+    }
+
+    pub fn at(&self, root: &Path) -> Self {
+        Self {
+            place: self.place.at(root),
+            ..self.clone()
+        }
+    }
+
+    /// Runs a task and dies at a point, as a killed process does.
+    pub fn die_at(&self, task: &Task, at: Point) {
+        let context = Context {
+            point: &|p| {
+                if p == at {
+                    std::panic::resume_unwind(Box::new("killed"));
+                }
+            },
+            ..Context::quiet(&Stock)
+        };
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(task, &context)));
+        assert!(died.is_err(), "it never came to {at:?}");
+    }
+
+    #[expect(clippy::unused_self, reason = "reads like the other verbs")]
+    pub fn run(&self, task: &Task) -> Result<Output> {
+        // As over a pipe, so that every task and output is seen to travel.
+        let text = serde_json::to_string(task).unwrap();
+        let task: Task = serde_json::from_str(&text).unwrap();
+        let output = run(&task, &Context::quiet(&Stock))?;
+        let text = serde_json::to_string(&output).unwrap();
+        Ok(serde_json::from_str(&text).unwrap())
+    }
+}
+
+/// The error must be `Corrupt` and name the file.
+#[track_caller]
+pub fn assert_names(error: &Error, file: &str) {
+    assert_eq!(error.class(), filstar_sealing::Class::Corrupt, "{error}");
+    assert!(error.to_string().contains(file), "{error}");
+}
