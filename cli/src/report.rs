@@ -1,0 +1,255 @@
+//! The report: what is there, how it is, what it cost. A text from a snapshot and the time.
+
+use filstar_crds::{ChainMessage, PostBatch, Sector, TimelineEntry};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::snapshot::Snapshot;
+use crate::summary::Summary;
+use crate::table::table;
+use crate::text::{length, not_ready, ready, ready_reason, short};
+
+/// Characters of the longest bar of a timeline.
+const BAR: i64 = 48;
+
+/// The whole report; its last line is the total.
+pub(crate) fn report(snapshot: &Snapshot, now: Timestamp) -> String {
+    let sections = [
+        heads(snapshot),
+        sectors(&snapshot.sectors, now),
+        messages(&snapshot.messages),
+        deadlines(&snapshot.batches),
+        trouble(snapshot),
+        Summary::of(snapshot).line(),
+    ];
+    sections.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+fn heads(snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    for m in &snapshot.miners {
+        let s = m.status.clone().unwrap_or_default();
+        out += &format!(
+            "Miner {}: {} {}, power {}, available {}\n",
+            m.name_any(),
+            m.spec.actor_id,
+            ready_reason(&s.conditions),
+            s.power.as_deref().unwrap_or("-"),
+            s.available_balance.as_deref().unwrap_or("-"),
+        );
+    }
+    for g in &snapshot.groups {
+        let s = g.status.clone().unwrap_or_default();
+        let pods = s.pods_ready.as_deref().unwrap_or("-");
+        out += &format!(
+            "Group {}: {}, pods {pods}, {} sectors in flight, {} proving\n",
+            g.name_any(),
+            ready_reason(&s.conditions),
+            s.in_flight,
+            s.proving,
+        );
+        for p in &s.pods {
+            let placement = p.placement.as_deref().unwrap_or("placement not known yet");
+            out += &format!("  {} on {}: {}, {placement}\n", p.name, p.node, p.phase);
+        }
+    }
+    for st in &snapshot.stores {
+        let s = st.status.clone().unwrap_or_default();
+        let used = s.used_percent.map(|u| format!(", {u}% used")).unwrap_or_default();
+        out += &format!("Store {}: {} sectors{used}\n", st.name_any(), s.sectors);
+    }
+    out
+}
+
+fn sectors(sectors: &[Sector], now: Timestamp) -> String {
+    let parts: Vec<String> = sectors.iter().map(|s| sector(s, now)).collect();
+    parts.join("\n")
+}
+
+fn sector(sector: &Sector, now: Timestamp) -> String {
+    let status = sector.status.clone().unwrap_or_default();
+    let phase = status.phase.unwrap_or_default().as_str();
+    let node = status.binding.map(|b| format!(", sealed on {}", b.node)).unwrap_or_default();
+    let store = status.store.filter(|s| s.landed);
+    let store = store.map(|s| format!(", in store {}", s.name)).unwrap_or_default();
+    let comm_r = status.comm_r.map(|c| format!(", CommR {}", short(&c, 16))).unwrap_or_default();
+    let head = format!("Sector {}: {phase}{node}{store}{comm_r}\n", sector.name_any());
+    head + &timeline(&status.timeline, now)
+}
+
+/// One line for each phase, with a bar from its start to its end. `Proving` has no end and no bar.
+fn timeline(entries: &[TimelineEntry], now: Timestamp) -> String {
+    let Some(first) = entries.first() else { return String::new() };
+    let start = first.started.0.as_second();
+    let timed: Vec<(&TimelineEntry, i64, i64)> = entries
+        .iter()
+        .map(|e| {
+            let begin = e.started.0.as_second() - start;
+            let open = e.phase != filstar_crds::SectorPhase::Proving;
+            let running = if open { now.as_second() - start - begin } else { 0 };
+            (e, begin, e.seconds.unwrap_or(running).max(0))
+        })
+        .collect();
+    let whole = timed.iter().map(|(_, b, l)| b + l).max().unwrap_or(0).max(1);
+    let mut out = String::new();
+    for (entry, begin, took) in timed {
+        let from = begin * BAR / whole;
+        let to = (((begin + took) * BAR + whole - 1) / whole).clamp(from, BAR);
+        let blank = usize::try_from(from).unwrap_or(0);
+        let full = usize::try_from(to - from).unwrap_or(0);
+        let text = format!(
+            "  {:<14} +{:<7} {:>7}  {}{}",
+            entry.phase.as_str(),
+            length(begin),
+            if entry.seconds.is_none() && took == 0 { String::new() } else { length(took) },
+            " ".repeat(blank),
+            "█".repeat(full)
+        );
+        out += text.trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+fn messages(messages: &[ChainMessage]) -> String {
+    let rows: Vec<Vec<String>> = messages.iter().map(message).collect();
+    let head = ["MESSAGE", "KIND", "STATE", "NONCE", "EPOCH", "EXIT", "GAS", "FEE", "PUSHES"];
+    titled("Messages", &table(&head, &rows))
+}
+
+fn message(message: &ChainMessage) -> Vec<String> {
+    let s = message.status.clone().unwrap_or_default();
+    vec![
+        message.name_any(),
+        message.spec.kind.as_str().into(),
+        format!("{:?}", s.state.unwrap_or_default()),
+        or_dash(s.nonce),
+        or_dash(s.landed_epoch),
+        or_dash(s.exit_code),
+        or_dash(s.gas_used),
+        s.fee.unwrap_or_else(|| "-".into()),
+        s.pushes.to_string(),
+    ]
+}
+
+fn deadlines(batches: &[PostBatch]) -> String {
+    let mut rows = Vec::new();
+    for b in batches {
+        let status = b.status.clone().unwrap_or_default();
+        for d in &status.deadlines {
+            let reports = || status.prover.iter().filter(|p| p.deadline == d.index);
+            let millis: i64 = reports().map(|p| p.millis).sum();
+            rows.push(vec![
+                b.name_any(),
+                d.index.to_string(),
+                d.open.to_string(),
+                format!("{:?}", d.state),
+                d.sectors.to_string(),
+                d.skipped.to_string(),
+                format!("{}.{}s", millis / 1000, millis % 1000 / 100),
+                or_dash(d.landed_epoch),
+                d.messages.join(" "),
+            ]);
+        }
+    }
+    let head =
+        ["BATCH", "DEADLINE", "OPEN", "STATE", "SECTORS", "SKIPPED", "PROOF", "LANDED", "MESSAGES"];
+    titled("Deadlines", &table(&head, &rows))
+}
+
+/// Objects that say they are not well, with what they say.
+fn trouble(snapshot: &Snapshot) -> String {
+    let mut rows = Vec::new();
+    let mut check = |kind: &str, name: String, conditions: Option<&Vec<_>>| {
+        let none = Vec::new();
+        let conditions = conditions.unwrap_or(&none);
+        if not_ready(conditions) {
+            let message = ready(conditions).map_or("no status yet", |c| c.message.as_str());
+            rows.push(vec![
+                format!("{kind}/{name}"),
+                ready_reason(conditions).into(),
+                message.into(),
+            ]);
+        }
+    };
+    for o in &snapshot.miners {
+        check("miner", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+    }
+    for o in &snapshot.groups {
+        check("sealinggroup", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+    }
+    for o in &snapshot.stores {
+        check("sectorstore", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+    }
+    for o in &snapshot.batches {
+        check("postbatch", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+    }
+    for o in &snapshot.sectors {
+        check("sector", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+    }
+    for o in snapshot.messages.iter().filter(|m| failed(m)) {
+        check("chainmessage", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+    }
+    titled("Not ready", &table(&["OBJECT", "REASON", "MESSAGE"], &rows))
+}
+
+fn failed(message: &ChainMessage) -> bool {
+    let state = message.status.as_ref().and_then(|s| s.state);
+    state == Some(filstar_crds::MessageState::Failed)
+}
+
+fn titled(title: &str, table: &str) -> String {
+    if table.is_empty() { String::new() } else { format!("{title}\n{table}") }
+}
+
+fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".into(), |v| v.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn demo() -> String {
+        report(&testing::demo(), testing::at(1300))
+    }
+
+    #[test]
+    fn report_shows_each_sector_with_the_lengths_of_its_phases() {
+        let text = demo();
+        assert!(text.contains("Sector t01000-0: Proving, sealed on node-a, in store demo"), "{text}");
+        assert!(text.contains("  PC1            +0s           3s  █\n"), "{text}");
+        assert!(text.contains("  C2             +3s        1m57s   ██"), "{text}");
+        assert!(text.contains("  Proving        +2m00s\n"), "{text}");
+    }
+
+    #[test]
+    fn phase_that_goes_on_lasts_until_now() {
+        let text = demo();
+        assert!(text.contains("  PC2            +0s        5m00s  ████"), "{text}");
+    }
+
+    #[test]
+    fn report_shows_messages_with_fees_and_deadlines_with_proofs() {
+        let text = demo();
+        assert!(text.contains("t01000-0-commit-0"), "{text}");
+        assert!(text.contains("0.0021 FIL"), "{text}");
+        assert!(text.contains("  demo   3         60    Accepted  1"), "{text}");
+    }
+
+    #[test]
+    fn report_names_what_is_not_ready_and_why() {
+        let text = demo();
+        let trouble = text.split("Not ready\n").nth(1).unwrap();
+        assert!(trouble.contains("sector/t01000-1"), "{text}");
+        assert!(trouble.contains("chainmessage/t01000-1-precommit-0"), "{text}");
+        assert!(!trouble.contains("miner/demo"), "{text}");
+    }
+
+    #[test]
+    fn report_ends_with_the_total() {
+        assert!(demo().ends_with("3 window proofs accepted"));
+        assert!(report(&Snapshot::default(), testing::at(0)).starts_with("total: 0/0"));
+    }
+}

@@ -1,0 +1,74 @@
+# shellcheck shell=bash
+# Steps with their times. A script sources this file, runs its work through `step`, and on its end, good or bad,
+# a table says what was done, for how long, and what was not reached.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+CACHE=${FILSTAR_CACHE:-${HOME:?}/.cache/filstar}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+BIN=$CARGO_TARGET_DIR/release
+# All programs of one build, with the same features: whoever adds one here compiles nothing twice.
+# shellcheck disable=SC2034 # for the scripts that source this
+CARGO=(--release --locked --workspace --features filstar-sealer-pod/test-points)
+cd "$ROOT"
+
+STEPS=()
+CURRENT=
+STARTED=$SECONDS
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+  printf 'error: %s\n' "$1" >&2
+  shift
+  (($#)) && printf '  %s\n' "$@" >&2
+  exit 1
+}
+
+# length SECONDS
+length() { if (($1 < 60)); then printf '%ds' "$1"; else printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); fi; }
+
+# step NAME COMMAND…: runs the command and ends the script when it fails.
+step() {
+  local name=$1 begin=$SECONDS
+  shift
+  CURRENT=$name
+  say "==> $name"
+  "$@"
+  CURRENT=
+  STEPS+=("ok|$((SECONDS - begin))|$name")
+  say "    $name: $(length $((SECONDS - begin)))"
+}
+
+# skipped NAME WHY
+skipped() {
+  STEPS+=("skipped|0|$1: $2")
+  say "==> $1: skipped, $2"
+}
+
+summary() {
+  local code=$? entry state took name
+  trap - EXIT
+  ((${#STEPS[@]})) || [[ -n $CURRENT ]] || exit "$code"
+  say
+  say "${0#"$ROOT/"}:"
+  for entry in "${STEPS[@]}"; do
+    IFS='|' read -r state took name <<<"$entry"
+    printf '  %-8s %8s  %s\n' "$state" "$(length "$took")" "$name"
+  done
+  [[ -z $CURRENT ]] || printf '  %-8s %8s  %s\n' FAILED "" "$CURRENT"
+  printf '  %-8s %8s\n' total "$(length $((SECONDS - STARTED)))"
+  exit "$code"
+}
+trap summary EXIT
+
+# as_root COMMAND…
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "this needs root and there is no sudo: $*"
+  fi
+}
