@@ -42,7 +42,7 @@ inherit_cpuset() {
 mount_hugetlb() {
   local dir=$CGROUP/hugetlb
   awk '$1 == "hugetlb" && $4 == 1 { found = 1 } END { exit !found }' /proc/cgroups || return 0
-  ! v1_mounts | grep -qE '[/,]hugetlb(,|$)' || return 0
+  [[ ! $(v1_mounts) =~ [/,]hugetlb(,|$'\n'|$) ]] || return 0
   make_dir "$dir"
   note mount "$dir"
   mount -t cgroup -o hugetlb cgroup "$dir" || say "note: cannot mount the hugetlb controller"

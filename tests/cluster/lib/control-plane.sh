@@ -90,8 +90,9 @@ apiserver_up() {
 
 apiserver_ready() { "$BIN/kubectl" --kubeconfig "$CONF/super-admin.conf" get --raw /readyz; }
 
-# admin.conf's group gets its rights as kubeadm would give them.
-grant_admin() {
+# admin.conf's group gets its rights as kubeadm would give them. The API server itself must be let in by the
+# kubelets, for `kubectl logs` and `exec`.
+grant_rights() {
   "$BIN/kubectl" --kubeconfig "$CONF/super-admin.conf" apply --server-side -f - >/dev/null <<'YAML'
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -99,6 +100,13 @@ metadata: { name: "kubeadm:cluster-admins" }
 roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin }
 subjects:
   - { apiGroup: rbac.authorization.k8s.io, kind: Group, name: "kubeadm:cluster-admins" }
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: { name: "filstar:kubelet-api" }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:kubelet-api-admin" }
+subjects:
+  - { apiGroup: rbac.authorization.k8s.io, kind: User, name: kube-apiserver-kubelet-client }
 YAML
 }
 
@@ -138,7 +146,7 @@ control_plane_up() {
   etcd_up
   apiserver_up
   wait_until 90 "the API server is ready" apiserver apiserver_ready
-  grant_admin
+  grant_rights
   controller_manager_up
   scheduler_up
 }

@@ -23,7 +23,7 @@ use_foreign_cluster() {
   say "using your cluster at $server (server version $version); nothing was started"
 }
 
-running_services() { marked_processes | grep -q .; }
+running_services() { [[ -n $(marked_processes) ]]; }
 
 cluster_is_healthy() {
   local service node

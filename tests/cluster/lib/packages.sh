@@ -8,7 +8,7 @@ CNI_BIN=/usr/lib/cni
 missing_packages() {
   local package
   for package in "${PACKAGES[@]}"; do
-    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || printf '%s ' "$package"
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || printf '%s ' "$package"
   done
 }
 

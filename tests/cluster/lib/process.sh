@@ -9,13 +9,17 @@ MARK=FILSTAR_CLUSTER_PROCESS
 
 id_file() { printf '%s/pids/%s' "$RUN" "${1//\//-}"; }
 
-# start_time PID: clock ticks after boot, field 22 of /proc/PID/stat.
+# start_time PID: clock ticks after boot, field 22 of /proc/PID/stat; fails when the process has ended. A zombie
+# has ended only with its last thread: until then its ports are in use.
 start_time() {
-  local stat
-  { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  local pid=$1 stat tasks
+  { stat=$(<"/proc/$pid/stat"); } 2>/dev/null || return 1
   # shellcheck disable=SC2086 # splitting is the point; the name in parentheses may hold blanks
   set -- ${stat##*) }
-  [[ $1 != Z ]] || return 1
+  if [[ $1 == Z ]]; then
+    tasks=("/proc/$pid/task/"*)
+    ((${#tasks[@]} > 1)) || return 1
+  fi
   printf '%s' "${20}"
 }
 
@@ -60,10 +64,8 @@ marked_processes() {
   for file in /proc/[0-9]*/environ; do
     pid=${file#/proc/}
     pid=${pid%/environ}
-    if tr '\0' '\n' 2>/dev/null <"$file" | grep -q "^$MARK=${1-}"; then
-      printf '%s\n' "$pid"
-    fi
-  done 2>/dev/null
+    if grep -qsz "^$MARK=${1-}" "$file"; then printf '%s\n' "$pid"; fi
+  done
 }
 
 # kill_all LIST_COMMAND…: kills what the command lists until it lists nothing.
