@@ -1,5 +1,5 @@
-//! Groth16 parameters: which files a proof type needs, whether they are the right ones, and making
-//! them for test sizes.
+//! Groth16 parameters and parents caches: which files a proof type needs, whether they are the right
+//! ones, and making them (parameters for test sizes only).
 //!
 //! A folder of parameters carries a manifest, `filstar-params.json`, with the size, modification
 //! time and SHA-256 of every file. A file is trusted when its size and time are the recorded ones,
@@ -11,6 +11,7 @@
 
 mod make;
 mod manifest;
+mod parents;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +23,9 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
-use storage_proofs_core::parameter_cache::get_parameter_data_from_id;
+use storage_proofs_core::parameter_cache::{
+    get_parameter_data_from_id, parameter_id, verifying_key_id,
+};
 
 use self::manifest::{Entry, MANIFEST, Manifest, Origin};
 use crate::{
@@ -33,33 +36,39 @@ use crate::{
 
 const LOCK: &str = "filstar-params.lock";
 
-/// What a parameter file is for.
+/// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum Purpose {
-    /// C2 and its verification.
-    PoRep,
+    /// PC1: the graph's parents, a row for each node.
+    Parents,
     /// Window `PoSt` and its verification.
     WindowPoSt,
+    /// C2 and its verification.
+    PoRep,
+}
+
+impl Purpose {
+    /// All of them, those whose files are made quickest first.
+    pub const ALL: [Self; 3] = [Self::Parents, Self::WindowPoSt, Self::PoRep];
 }
 
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::PoRep => "PoRep",
-            Self::WindowPoSt => "window PoSt",
+            Self::Parents => "parents cache",
+            Self::WindowPoSt => "window PoSt parameters",
+            Self::PoRep => "PoRep parameters",
         })
     }
 }
 
-/// A pair of files: the parameters and the verifying key inside them.
+/// Files that are made together: parameters and the verifying key inside them, or a parents cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needed {
     /// What they are for.
     pub purpose: Purpose,
-    /// File name of the parameters.
-    pub params: String,
-    /// File name of the verifying key.
-    pub key: String,
+    /// Names relative to the folder.
+    pub files: Vec<String>,
 }
 
 /// How carefully files are checked.
@@ -69,6 +78,36 @@ pub enum Depth {
     Quick,
     /// The digest of every file.
     Full,
+}
+
+/// Which files, and how carefully.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The proof type that they are for.
+    pub proof: SealProof,
+    /// What they are for; see [`Purpose::ALL`].
+    pub purposes: Vec<Purpose>,
+    /// How carefully files are checked.
+    pub depth: Depth,
+}
+
+impl Wanted {
+    /// All files of a proof type, checked quickly.
+    pub fn all(proof: SealProof) -> Self {
+        Self {
+            proof,
+            purposes: Purpose::ALL.to_vec(),
+            depth: Depth::Quick,
+        }
+    }
+
+    fn needed(&self) -> Result<Vec<Needed>> {
+        let all = needed(self.proof)?;
+        Ok(all
+            .into_iter()
+            .filter(|n| self.purposes.contains(&n.purpose))
+            .collect())
+    }
 }
 
 /// What was found out about one file.
@@ -87,7 +126,7 @@ pub enum Finding {
 /// What was found in a folder.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Each needed file with its finding, parameters before their key.
+    /// Each needed file with its finding.
     pub files: Vec<(String, Finding)>,
 }
 
@@ -129,16 +168,11 @@ pub struct Progress {
 /// Where progress goes.
 pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
 
-/// The files that sealing and proving sectors of this type need.
+/// The files that sealing and proving sectors of this type need, those made quickest first.
 ///
 /// # Errors
 /// When the proof library cannot build its public parameters.
 pub fn needed(proof: SealProof) -> Result<Vec<Needed>> {
-    let id = |purpose, id: String| Needed {
-        purpose,
-        params: storage_proofs_core::parameter_cache::parameter_id(&id),
-        key: storage_proofs_core::parameter_cache::verifying_key_id(&id),
-    };
     let failed = |e: String| Error::Prover {
         step: "parameter names",
         text: e,
@@ -151,9 +185,20 @@ pub fn needed(proof: SealProof) -> Result<Vec<Needed>> {
         .window()
         .circuit_identifier()
         .map_err(|e| failed(format!("{e:#}")))?;
+    let pair = |id: &str| vec![parameter_id(id), verifying_key_id(id)];
     Ok(vec![
-        id(Purpose::PoRep, porep),
-        id(Purpose::WindowPoSt, window),
+        Needed {
+            purpose: Purpose::Parents,
+            files: vec![parents::file_name(proof)?],
+        },
+        Needed {
+            purpose: Purpose::WindowPoSt,
+            files: pair(&window),
+        },
+        Needed {
+            purpose: Purpose::PoRep,
+            files: pair(&porep),
+        },
     ])
 }
 
@@ -161,13 +206,13 @@ pub fn needed(proof: SealProof) -> Result<Vec<Needed>> {
 ///
 /// # Errors
 /// When a file or the manifest cannot be read.
-pub fn check(dir: &Path, proof: SealProof, depth: Depth) -> Result<Report> {
+pub fn check(dir: &Path, wanted: &Wanted) -> Result<Report> {
     let mut manifest = Manifest::read(dir)?;
     let before = manifest.clone();
     let mut files = Vec::new();
-    for need in needed(proof)? {
-        for name in [need.params, need.key] {
-            let finding = look_at(dir, &name, depth, &mut manifest)?;
+    for need in wanted.needed()? {
+        for name in need.files {
+            let finding = look_at(dir, &name, wanted.depth, &mut manifest)?;
             files.push((name, finding));
         }
     }
@@ -179,67 +224,77 @@ pub fn check(dir: &Path, proof: SealProof, depth: Depth) -> Result<Report> {
 
 /// Makes sure that the files of a proof type are there and right.
 ///
-/// Waits while another process makes them. Test sizes are made when they are not there; for real
-/// sizes that would be useless, since the network accepts only the published ones.
+/// Waits while another process makes them. Parents caches are the same everywhere and are made when
+/// they are not there; so are parameters of test sizes. For real sizes that would be useless, since
+/// the network accepts only the published ones.
 ///
 /// # Errors
-/// `Fatal` when files of a real size are missing or wrong; `Temporary` when the file system fails.
-pub fn ensure(
-    dir: &Path,
-    proof: SealProof,
-    depth: Depth,
-    progress: OnProgress<'_>,
-) -> Result<Report> {
+/// `Fatal` when parameters of a real size are missing or wrong; `Temporary` when the file system
+/// fails.
+pub fn ensure(dir: &Path, wanted: &Wanted, progress: OnProgress<'_>) -> Result<Report> {
     durable::create_dir(dir)?;
     let _lock = lock(dir, progress)?;
-    let report = check(dir, proof, depth)?;
-    if report.is_good() {
-        return Ok(report);
-    }
-    if !proof.is_test_size() {
-        return Err(not_published(dir, proof, &report));
-    }
+    let proof = wanted.proof;
+    let report = check(dir, wanted)?;
     let findings: BTreeMap<_, _> = report.files.into_iter().collect();
-    for need in needed(proof)? {
-        let bad = [&need.params, &need.key]
-            .into_iter()
-            .filter_map(|n| complaint(n, &findings[n]));
-        let bad: Vec<_> = bad.collect();
+    for need in wanted.needed()? {
+        let bad: Vec<_> = need
+            .files
+            .iter()
+            .filter_map(|n| complaint(n, &findings[n]))
+            .collect();
         if bad.is_empty() {
             continue;
         }
-        let text = format!("{}; making them for {proof} anew", bad.join("; "));
+        if need.purpose != Purpose::Parents && !proof.is_test_size() {
+            return Err(not_published(dir, proof, &bad));
+        }
+        let text = format!("{}; making the {} of {proof}", bad.join("; "), need.purpose);
         progress(Progress {
             text,
             elapsed: Duration::ZERO,
         });
-        make_pair(dir, proof, &need, progress)?;
+        make_files(dir, proof, &need, progress)?;
     }
-    check(dir, proof, Depth::Quick)
+    check(
+        dir,
+        &Wanted {
+            depth: Depth::Quick,
+            ..wanted.clone()
+        },
+    )
 }
 
-fn not_published(dir: &Path, proof: SealProof, report: &Report) -> Error {
+fn not_published(dir: &Path, proof: SealProof, bad: &[String]) -> Error {
     Error::Setup(format!(
         "parameters of {proof} in {} are not the published ones: {}. Put the published files there \
          (lotus fetch-params {}, or copy them from another machine)",
         dir.display(),
-        report.complaints().join("; "),
+        bad.join("; "),
         proof.sector_bytes(),
     ))
 }
 
-fn make_pair(dir: &Path, proof: SealProof, need: &Needed, progress: OnProgress<'_>) -> Result<()> {
-    let work = dir.join(format!("making-{}", need.key));
+/// Makes files in a folder of their own and moves them in when they are whole and recorded.
+fn make_files(dir: &Path, proof: SealProof, need: &Needed, progress: OnProgress<'_>) -> Result<()> {
+    let work = dir.join(format!("making-{proof}"));
     durable::remove_dir(&work)?;
     durable::create_dir(&work)?;
-    let (params, key) = (work.join(&need.params), work.join(&need.key));
-    let text = format!("making {} parameters of {proof}", need.purpose);
+    let staged: Vec<_> = (0..need.files.len())
+        .map(|i| work.join(i.to_string()))
+        .collect();
+    let text = format!("making the {} of {proof}", need.purpose);
     ticking(&text, progress, || {
-        make::pair(need.purpose, proof, &params, &key)
+        match (need.purpose, staged.as_slice()) {
+            (Purpose::Parents, [file]) => parents::make(proof, file),
+            (purpose, [params, key]) => make::pair(purpose, proof, params, key),
+            (purpose, _) => Err(Error::Setup(format!("{purpose} has not these files"))),
+        }
     })?;
     let mut manifest = Manifest::read(dir)?;
-    for (from, name) in [(&params, &need.params), (&key, &need.key)] {
+    for (from, name) in staged.iter().zip(&need.files) {
         let to = dir.join(name);
+        durable::create_dir(durable::parent(&to))?;
         manifest.files.remove(name);
         manifest.write(dir)?;
         durable::publish(from, &to)?;
@@ -329,6 +384,24 @@ fn ticking<T: Send>(
         say(format!("{text}: done"));
     }
     result
+}
+
+/// Name of a proof type's parents cache, inside the folder of parents caches.
+///
+/// # Errors
+/// When the proof library cannot build its public parameters.
+pub fn parents_name(proof: SealProof) -> Result<String> {
+    parents::file_stem(proof)
+}
+
+/// Size of a proof type's parents cache, bytes.
+pub const fn parents_bytes(proof: SealProof) -> u64 {
+    proof.nodes() * parents::ROW_BYTES
+}
+
+/// The folder of parents caches inside a folder of parameters.
+pub fn parents_dir(dir: &Path) -> PathBuf {
+    dir.join(parents::FOLDER)
 }
 
 /// Where parameters are when nobody says: `$FILSTAR_PARAMS`, or below the user's cache folder.

@@ -20,12 +20,14 @@ use filecoin_proofs_api::{
     PieceInfo, PrivateReplicaInfo, PublicReplicaInfo, SectorId as ApiSectorId, UnpaddedBytesAmount,
     post, seal,
 };
-use storage_proofs_core::cache_key::CacheKey;
+use storage_proofs_core::{cache_key::CacheKey, settings::SETTINGS};
 
 use crate::{
+    durable,
     engine::{Commitments, Data, Engine, SealJob, by_number},
     error::{Error, Result},
     hash::Hash32,
+    params,
     proof::SealProof,
     sector::{Place, prover_id},
     task::{Piece, VanillaProof, VerifySeal, VerifyWindowPoSt, WindowPartition},
@@ -42,6 +44,7 @@ impl Engine for Stock {
 
     fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Hash32> {
         let (place, pieces) = (job.place, api_pieces(job.pieces)?);
+        require_parents(place.proof)?;
         let (cache, sealed, unsealed) = (place.cache(), place.sealed(), place.unsealed());
         let input = match data {
             Data::Zeros => Path::new("/dev/zero"),
@@ -256,6 +259,22 @@ fn require_window_files(proof: SealProof, want: Want) -> Result<()> {
         Want::ToVerify => proof.window().cache_verifying_key_path(),
     };
     require(proof, path.map_err(|e| format!("{e:#}")))
+}
+
+/// Without the file the library would make it, in place: a process killed then leaves one of the
+/// right size with wrong rows, which the next one takes. A short one kills the process.
+fn require_parents(proof: SealProof) -> Result<()> {
+    let path = format!("{}{}", SETTINGS.parent_cache, params::parents_name(proof)?);
+    let (path, want) = (Path::new(&path), params::parents_bytes(proof));
+    match durable::size(path)? {
+        Some(n) if n == want => Ok(()),
+        found => Err(Error::Setup(format!(
+            "the parents cache of {proof} at {} has {} bytes, not {want}. Make it with `sealer-pod \
+             params`, and set FIL_PROOFS_PARENT_CACHE to its folder, with a slash at the end",
+            path.display(),
+            found.unwrap_or(0),
+        ))),
+    }
 }
 
 fn require(proof: SealProof, path: std::result::Result<std::path::PathBuf, String>) -> Result<()> {

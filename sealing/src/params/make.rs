@@ -25,6 +25,7 @@ use crate::{
 pub(super) fn pair(purpose: Purpose, proof: SealProof, params: &Path, key: &Path) -> Result<()> {
     let size = proof.sector_bytes();
     let made = match purpose {
+        Purpose::Parents => Err("a parents cache is no pair of parameters".to_owned()),
         Purpose::PoRep => with_shape!(size, porep, &proof.seal().as_v1_config()),
         Purpose::WindowPoSt => with_shape!(size, window, &proof.window().as_v1_config()),
     };

@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Command};
 
+use filstar_sealing::params::{self, Purpose, Wanted};
 use filstar_sealing::{
     Context, Error, Hash32, Output, Place, Result, SealProof, SectorId, Stock, Task, run,
     steps::Point,
@@ -20,12 +21,18 @@ pub fn isolated(name: &str, parameters: &Path, body: impl FnOnce(&Path)) {
     if std::env::var_os(CHILD).is_some_and(|n| n == name) {
         return body(dir.path());
     }
+    let parents = [Purpose::Parents];
+    let wanted = Wanted {
+        purposes: parents.to_vec(),
+        ..Wanted::all(SealProof::StackedDrg2KiBV1P1)
+    };
+    params::ensure(dir.path(), &wanted, &|_| {}).unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(CHILD, name)
         .env(
             "FIL_PROOFS_PARENT_CACHE",
-            format!("{}/", dir.path().display()),
+            format!("{}/", params::parents_dir(dir.path()).display()),
         )
         .env("FIL_PROOFS_PARAMETER_CACHE", parameters)
         .output()

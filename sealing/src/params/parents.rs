@@ -1,0 +1,164 @@
+//! The parents cache: for each node of the graph its 14 parents. Every sector of a proof type uses
+//! the same file.
+//!
+//! # Shape
+//! Rows of 14 `u32`, little-endian: 6 parents of the same layer, 8 of the layer before.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use filecoin_proofs::{parameters::public_params, types::PoRepConfig, with_shape};
+use filecoin_proofs_api::Hasher;
+use sha2::{Digest, Sha256};
+use storage_proofs_core::{
+    drgraph::Graph,
+    merkle::MerkleTreeTrait,
+    parameter_cache::{ParameterSetMetadata, VERSION},
+};
+use storage_proofs_porep::stacked::StackedBucketGraph;
+
+use crate::{
+    error::{Error, Result},
+    proof::SealProof,
+};
+
+/// Folder of parents caches inside a folder of parameters.
+pub(super) const FOLDER: &str = "parents";
+/// Bytes of a node's row.
+pub(super) const ROW_BYTES: u64 = 14 * 4;
+
+const PARENTS: usize = 14;
+/// Rows that one thread computes at a time.
+const BLOCK_ROWS: usize = 1 << 16;
+
+/// Name relative to the folder of parameters.
+pub(super) fn file_name(proof: SealProof) -> Result<String> {
+    Ok(format!("{FOLDER}/{}", file_stem(proof)?))
+}
+
+/// Name inside the folder of parents caches.
+///
+/// # Source
+/// `cache_path` in storage-proofs-porep 19.1, `stacked/vanilla/cache.rs`.
+pub(super) fn file_stem(proof: SealProof) -> Result<String> {
+    let config = proof.seal().as_v1_config();
+    with_shape!(proof.sector_bytes(), name, &config)
+}
+
+/// Computes the file on all cores.
+pub(super) fn make(proof: SealProof, path: &Path) -> Result<()> {
+    let config = proof.seal().as_v1_config();
+    with_shape!(proof.sector_bytes(), rows, &config, path)
+}
+
+fn name<Tree: 'static + MerkleTreeTrait>(config: &PoRepConfig) -> Result<String> {
+    let graph = graph::<Tree>(config)?;
+    let entries = u32::try_from(graph.size()).map_err(|e| failed(&e.to_string()))?;
+    let mut hash = Sha256::new();
+    hash.update(<Tree::Hasher as Hasher>::name());
+    hash.update(graph.identifier());
+    // The keys of the Feistel network are this seed, read as numbers and hashed as its bytes again.
+    let seed = Sha256::new()
+        .chain_update("Filecoin_Feistel")
+        .chain_update(config.porep_id);
+    hash.update(seed.finalize());
+    hash.update(entries.to_le_bytes());
+    Ok(format!(
+        "v{VERSION}-sdr-parent-{}.cache",
+        hex::encode(hash.finalize())
+    ))
+}
+
+fn rows<Tree: 'static + MerkleTreeTrait>(config: &PoRepConfig, path: &Path) -> Result<()> {
+    let graph = graph::<Tree>(config)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let file = File::create(path).map_err(Error::io("create", path))?;
+    let mut out = BufWriter::new(file);
+    let mut start = 0;
+    while start < graph.size() {
+        let blocks: Vec<_> = (0..threads)
+            .map(|i| start + i * BLOCK_ROWS)
+            .filter(|first| *first < graph.size())
+            .collect();
+        let done: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
+            let graph = &graph;
+            let work: Vec<_> = blocks
+                .iter()
+                .map(|first| scope.spawn(move || block(graph, *first)))
+                .collect();
+            work.into_iter()
+                .map(|w| w.join().unwrap_or_else(|_| Err(failed("panicked"))))
+                .collect()
+        });
+        for bytes in done {
+            out.write_all(&bytes?).map_err(Error::io("write", path))?;
+        }
+        start += blocks.len() * BLOCK_ROWS;
+    }
+    out.into_inner()
+        .map_err(|e| Error::io("write", path)(e.into_error()))?;
+    Ok(())
+}
+
+fn block<H: Hasher>(graph: &StackedBucketGraph<H>, first: usize) -> Result<Vec<u8>> {
+    let last = (first + BLOCK_ROWS).min(graph.size());
+    let mut bytes = Vec::with_capacity((last - first) * PARENTS * 4);
+    let mut parents = [0u32; PARENTS];
+    for node in first..last {
+        graph
+            .parents(node, &mut parents)
+            .map_err(|e| failed(&format!("{e:#}")))?;
+        bytes.extend(parents.iter().flat_map(|p| p.to_le_bytes()));
+    }
+    Ok(bytes)
+}
+
+fn graph<Tree: 'static + MerkleTreeTrait>(
+    config: &PoRepConfig,
+) -> Result<StackedBucketGraph<Tree::Hasher>> {
+    Ok(public_params::<Tree>(config)
+        .map_err(|e| failed(&format!("{e:#}")))?
+        .graph)
+}
+
+fn failed(text: &str) -> Error {
+    Error::Prover {
+        step: "parents cache",
+        text: text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME_2K: &str = "494d91dc80f2df5272c4b9e129bc7ade9405225993af9fe34e6542a39a47554b";
+    const DIGEST_2K: &str = "840057702eea7652cf97e04306c30fe57174714d90de156a25eddd6075c25b97";
+    const NAME_8M: &str = "dcdabb0fbe4364bf0ac28b6a18c66de246409fa1a9020a00f33fb3e3053da6dc";
+    const DIGEST_8M: &str = "a76604f2f59f2744c7151653bbb1d8596b6b57d295e6fa6c1f0c41d725b502ce";
+
+    /// Names and digests as published with storage-proofs-porep 19.1, `parent_cache.json`.
+    #[test]
+    fn vector_parents_of_2_kib_and_8_mib() {
+        let dir = tempfile::tempdir().unwrap();
+        for (proof, name, digest) in [
+            (SealProof::StackedDrg2KiBV1P1, NAME_2K, DIGEST_2K),
+            (SealProof::StackedDrg8MiBV1P1, NAME_8M, DIGEST_8M),
+        ] {
+            assert_eq!(
+                file_stem(proof).unwrap(),
+                format!("v28-sdr-parent-{name}.cache")
+            );
+            let path = dir.path().join(name);
+            make(proof, &path).unwrap();
+            assert_eq!(
+                std::fs::metadata(&path).unwrap().len(),
+                proof.nodes() * ROW_BYTES
+            );
+            assert_eq!(crate::durable::sha256(&path).unwrap(), digest);
+        }
+    }
+}
