@@ -137,8 +137,8 @@ mod tests {
 
     const NAME_2K: &str = "494d91dc80f2df5272c4b9e129bc7ade9405225993af9fe34e6542a39a47554b";
     const DIGEST_2K: &str = "840057702eea7652cf97e04306c30fe57174714d90de156a25eddd6075c25b97";
-    const NAME_8M: &str = "dcdabb0fbe4364bf0ac28b6a18c66de246409fa1a9020a00f33fb3e3053da6dc";
-    const DIGEST_8M: &str = "a76604f2f59f2744c7151653bbb1d8596b6b57d295e6fa6c1f0c41d725b502ce";
+    const NAME_8M: &str = "5eed212119fd91aa6220a27f31a8966444a9381842bceb3a1ea61525bd47a5b5";
+    const DIGEST_8M: &str = "03cd13565ded97c240a5f52e54295ad127bd0461b57904cb3a4d79b097bbecab";
 
     /// Names and digests as published with storage-proofs-porep 19.1, `parent_cache.json`.
     #[test]
