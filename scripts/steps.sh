@@ -6,6 +6,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 CACHE=${FILSTAR_CACHE:-${HOME:?}/.cache/filstar}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+# shellcheck disable=SC2034 # for the scripts that source this
 BIN=$CARGO_TARGET_DIR/release
 # All programs of one build, with the same features: whoever adds one here compiles nothing twice.
 # shellcheck disable=SC2034 # for the scripts that source this
