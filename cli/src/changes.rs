@@ -30,13 +30,25 @@ fn states(snapshot: &Snapshot) -> BTreeMap<(u8, String), String> {
         states.insert((order, key), text);
     };
     for m in &snapshot.miners {
-        add(0, format!("miner {}", m.name_any()), health(m.status.as_ref().map(|s| &s.conditions)));
+        add(
+            0,
+            format!("miner {}", m.name_any()),
+            health(m.status.as_ref().map(|s| &s.conditions)),
+        );
     }
     for g in &snapshot.groups {
         let status = g.status.as_ref();
-        add(1, format!("group {}", g.name_any()), health(status.map(|s| &s.conditions)));
+        add(
+            1,
+            format!("group {}", g.name_any()),
+            health(status.map(|s| &s.conditions)),
+        );
         for pod in status.iter().flat_map(|s| &s.pods) {
-            let placement = pod.placement.as_deref().map(|p| format!(", {p}")).unwrap_or_default();
+            let placement = pod
+                .placement
+                .as_deref()
+                .map(|p| format!(", {p}"))
+                .unwrap_or_default();
             let text = format!("{} on {}{placement}", pod.phase, pod.node);
             add(2, format!("pod {}", pod.name), text);
         }
@@ -56,7 +68,9 @@ fn states(snapshot: &Snapshot) -> BTreeMap<(u8, String), String> {
 }
 
 fn health(conditions: Option<&Vec<Condition>>) -> String {
-    let Some(ready) = conditions.and_then(|c| ready(c)) else { return String::new() };
+    let Some(ready) = conditions.and_then(|c| ready(c)) else {
+        return String::new();
+    };
     if ready.message.is_empty() {
         ready.reason.clone()
     } else {
@@ -65,26 +79,57 @@ fn health(conditions: Option<&Vec<Condition>>) -> String {
 }
 
 fn sector(sector: &Sector) -> String {
-    let Some(status) = &sector.status else { return "created".into() };
-    let phase = status.phase.map_or("created", filstar_crds::SectorPhase::as_str);
-    let node = status.binding.as_ref().map(|b| format!(" on {}", b.node)).unwrap_or_default();
-    let last = status.timeline.iter().rev().find_map(|t| Some((t.phase, t.seconds?)));
+    let Some(status) = &sector.status else {
+        return "created".into();
+    };
+    let phase = status
+        .phase
+        .map_or("created", filstar_crds::SectorPhase::as_str);
+    let node = status
+        .binding
+        .as_ref()
+        .map(|b| format!(" on {}", b.node))
+        .unwrap_or_default();
+    let last = status
+        .timeline
+        .iter()
+        .rev()
+        .find_map(|t| Some((t.phase, t.seconds?)));
     let took = last.map(|(p, s)| format!(" ({} took {})", p.as_str(), length(s)));
     let failure = status.failure.as_ref().map(|f| format!(": {}", f.message));
     let retry = status.attempts.as_ref().filter(|a| a.failed > 0);
     let retry = retry.map(|a| {
-        format!(", failed {} times: {}", a.failed, a.last_error.as_deref().unwrap_or("-"))
+        format!(
+            ", failed {} times: {}",
+            a.failed,
+            a.last_error.as_deref().unwrap_or("-")
+        )
     });
-    let parts = [took, failure, retry].into_iter().flatten().collect::<String>();
+    let parts = [took, failure, retry]
+        .into_iter()
+        .flatten()
+        .collect::<String>();
     format!("{phase}{node}{parts}")
 }
 
 fn message(message: &ChainMessage) -> String {
-    let Some(status) = &message.status else { return String::new() };
+    let Some(status) = &message.status else {
+        return String::new();
+    };
     let state = text(status.state.unwrap_or_default());
-    let epoch = status.landed_epoch.map(|e| format!(" at epoch {e}")).unwrap_or_default();
-    let fee = status.fee.as_deref().map(|f| format!(", fee {f}")).unwrap_or_default();
-    let exit = status.exit_code.filter(|c| *c != 0).map(|c| format!(", exit code {c}"));
+    let epoch = status
+        .landed_epoch
+        .map(|e| format!(" at epoch {e}"))
+        .unwrap_or_default();
+    let fee = status
+        .fee
+        .as_deref()
+        .map(|f| format!(", fee {f}"))
+        .unwrap_or_default();
+    let exit = status
+        .exit_code
+        .filter(|c| *c != 0)
+        .map(|c| format!(", exit code {c}"));
     format!("{state}{epoch}{fee}{}", exit.unwrap_or_default())
 }
 
@@ -95,15 +140,27 @@ fn deadlines(batch: &PostBatch) -> Vec<(String, String)> {
         health(Some(&status.conditions)),
     )];
     for d in &status.deadlines {
-        let text = format!("{} ({} sectors, opened at epoch {})", text(d.state), d.sectors, d.open);
+        let text = format!(
+            "{} ({} sectors, opened at epoch {})",
+            text(d.state),
+            d.sectors,
+            d.open
+        );
         states.push((format!("deadline {}", d.index), text));
     }
     for p in &status.prover {
         let text = match &p.error {
             Some(error) => format!("no proof: {error}"),
-            None => format!("proof of {} sectors made in {}", p.sectors, length(p.millis / 1000)),
+            None => format!(
+                "proof of {} sectors made in {}",
+                p.sectors,
+                length(p.millis / 1000)
+            ),
         };
-        let key = format!("partition {}/{} of epoch {}", p.deadline, p.partition, p.open);
+        let key = format!(
+            "partition {}/{} of epoch {}",
+            p.deadline, p.partition, p.open
+        );
         states.push((key, text));
     }
     states
@@ -144,8 +201,14 @@ mod tests {
         let world = testing::demo();
         let empty = Snapshot::default();
         let lines = changes(&empty, &world);
-        assert!(lines.contains(&"miner demo: Ready".to_owned()), "{lines:#?}");
-        assert!(lines.iter().any(|l| l.starts_with("deadline 3: Accepted")), "{lines:#?}");
+        assert!(
+            lines.contains(&"miner demo: Ready".to_owned()),
+            "{lines:#?}"
+        );
+        assert!(
+            lines.iter().any(|l| l.starts_with("deadline 3: Accepted")),
+            "{lines:#?}"
+        );
         assert!(changes(&world, &empty).contains(&"sector t01000-0: gone".to_owned()));
     }
 }

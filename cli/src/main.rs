@@ -5,6 +5,8 @@
 mod changes;
 mod pledge;
 mod report;
+#[cfg(test)]
+mod samples;
 mod snapshot;
 mod summary;
 mod table;
@@ -96,11 +98,19 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("{}", report::report(&snapshot, Timestamp::now()));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Watch { target, sectors, timeout } => {
+        Command::Watch {
+            target,
+            sectors,
+            timeout,
+        } => {
             let (client, namespace) = connect(&target).await?;
             watch::watch(&client, &namespace, sectors, timeout).await
         }
-        Command::Pledge { target, group, number } => {
+        Command::Pledge {
+            target,
+            group,
+            number,
+        } => {
             let (client, namespace) = connect(&target).await?;
             let name = pledge::pledge(&client, &namespace, &group, number).await?;
             println!("sector.filstar.io/{name} created");
@@ -112,12 +122,18 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 async fn connect(target: &Target) -> anyhow::Result<(Client, String)> {
     // Fails only when one is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let options = KubeConfigOptions { context: target.context.clone(), ..Default::default() };
+    let options = KubeConfigOptions {
+        context: target.context.clone(),
+        ..Default::default()
+    };
     let config = match target.context {
         Some(_) => Config::from_kubeconfig(&options).await?,
         None => Config::infer().await?,
     };
-    let namespace = target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let namespace = target
+        .namespace
+        .clone()
+        .unwrap_or_else(|| config.default_namespace.clone());
     Ok((Client::try_from(config)?, namespace))
 }
 

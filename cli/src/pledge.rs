@@ -15,9 +15,15 @@ pub(crate) async fn pledge(
     let groups: Api<SealingGroup> = Api::namespaced(client.clone(), namespace);
     let miners: Api<Miner> = Api::namespaced(client.clone(), namespace);
     let sectors: Api<Sector> = Api::namespaced(client.clone(), namespace);
-    let group = groups.get(group).await.with_context(|| format!("SealingGroup {group}"))?;
+    let group = groups
+        .get(group)
+        .await
+        .with_context(|| format!("SealingGroup {group}"))?;
     let miner = &group.spec.miner_ref.name;
-    let miner = miners.get(miner).await.with_context(|| format!("Miner {miner}"))?;
+    let miner = miners
+        .get(miner)
+        .await
+        .with_context(|| format!("Miner {miner}"))?;
     let number = number_for(&miner, number)?;
     let sector = sector(&miner, &group, number);
     let name = sector.name_any();
@@ -74,6 +80,11 @@ mod tests {
         assert_eq!(number_for(&miner, None).unwrap(), 2);
         assert_eq!(number_for(&miner, Some(9)).unwrap(), 9);
         miner.status = None;
-        assert!(number_for(&miner, None).unwrap_err().to_string().contains("--number"));
+        assert!(
+            number_for(&miner, None)
+                .unwrap_err()
+                .to_string()
+                .contains("--number")
+        );
     }
 }

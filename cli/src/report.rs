@@ -22,7 +22,11 @@ pub(crate) fn report(snapshot: &Snapshot, now: Timestamp) -> String {
         trouble(snapshot),
         Summary::of(snapshot).line(),
     ];
-    sections.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("\n")
+    sections
+        .into_iter()
+        .filter(|s| !s.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn heads(snapshot: &Snapshot) -> String {
@@ -55,7 +59,10 @@ fn heads(snapshot: &Snapshot) -> String {
     }
     for st in &snapshot.stores {
         let s = st.status.clone().unwrap_or_default();
-        let used = s.used_percent.map(|u| format!(", {u}% used")).unwrap_or_default();
+        let used = s
+            .used_percent
+            .map(|u| format!(", {u}% used"))
+            .unwrap_or_default();
         out += &format!("Store {}: {} sectors{used}\n", st.name_any(), s.sectors);
     }
     out
@@ -69,28 +76,50 @@ fn sectors(sectors: &[Sector], now: Timestamp) -> String {
 fn sector(sector: &Sector, now: Timestamp) -> String {
     let status = sector.status.clone().unwrap_or_default();
     let phase = status.phase.unwrap_or_default().as_str();
-    let node = status.binding.map(|b| format!(", sealed on {}", b.node)).unwrap_or_default();
+    let node = status
+        .binding
+        .map(|b| format!(", sealed on {}", b.node))
+        .unwrap_or_default();
     let store = status.store.filter(|s| s.landed);
-    let store = store.map(|s| format!(", in store {}", s.name)).unwrap_or_default();
-    let comm_r = status.comm_r.map(|c| format!(", CommR {}", short(&c, 16))).unwrap_or_default();
-    let head = format!("Sector {}: {phase}{node}{store}{comm_r}\n", sector.name_any());
+    let store = store
+        .map(|s| format!(", in store {}", s.name))
+        .unwrap_or_default();
+    let comm_r = status
+        .comm_r
+        .map(|c| format!(", CommR {}", short(&c, 16)))
+        .unwrap_or_default();
+    let head = format!(
+        "Sector {}: {phase}{node}{store}{comm_r}\n",
+        sector.name_any()
+    );
     head + &timeline(&status.timeline, now)
 }
 
 /// One line for each phase, with a bar from its start to its end. `Proving` has no end and no bar.
 fn timeline(entries: &[TimelineEntry], now: Timestamp) -> String {
-    let Some(first) = entries.first() else { return String::new() };
+    let Some(first) = entries.first() else {
+        return String::new();
+    };
     let start = first.started.0.as_second();
     let timed: Vec<(&TimelineEntry, i64, i64)> = entries
         .iter()
         .map(|e| {
             let begin = e.started.0.as_second() - start;
             let open = e.phase != filstar_crds::SectorPhase::Proving;
-            let running = if open { now.as_second() - start - begin } else { 0 };
+            let running = if open {
+                now.as_second() - start - begin
+            } else {
+                0
+            };
             (e, begin, e.seconds.unwrap_or(running).max(0))
         })
         .collect();
-    let whole = timed.iter().map(|(_, b, l)| b + l).max().unwrap_or(0).max(1);
+    let whole = timed
+        .iter()
+        .map(|(_, b, l)| b + l)
+        .max()
+        .unwrap_or(0)
+        .max(1);
     let mut out = String::new();
     for (entry, begin, took) in timed {
         let from = begin * BAR / whole;
@@ -101,7 +130,11 @@ fn timeline(entries: &[TimelineEntry], now: Timestamp) -> String {
             "  {:<14} +{:<7} {:>7}  {}{}",
             entry.phase.as_str(),
             length(begin),
-            if entry.seconds.is_none() && took == 0 { String::new() } else { length(took) },
+            if entry.seconds.is_none() && took == 0 {
+                String::new()
+            } else {
+                length(took)
+            },
             " ".repeat(blank),
             "█".repeat(full)
         );
@@ -113,7 +146,9 @@ fn timeline(entries: &[TimelineEntry], now: Timestamp) -> String {
 
 fn messages(messages: &[ChainMessage]) -> String {
     let rows: Vec<Vec<String>> = messages.iter().map(message).collect();
-    let head = ["MESSAGE", "KIND", "STATE", "NONCE", "EPOCH", "EXIT", "GAS", "FEE", "PUSHES"];
+    let head = [
+        "MESSAGE", "KIND", "STATE", "NONCE", "EPOCH", "EXIT", "GAS", "FEE", "PUSHES",
+    ];
     titled("Messages", &table(&head, &rows))
 }
 
@@ -152,8 +187,9 @@ fn deadlines(batches: &[PostBatch]) -> String {
             ]);
         }
     }
-    let head =
-        ["BATCH", "DEADLINE", "OPEN", "STATE", "SECTORS", "SKIPPED", "PROOF", "LANDED", "MESSAGES"];
+    let head = [
+        "BATCH", "DEADLINE", "OPEN", "STATE", "SECTORS", "SKIPPED", "PROOF", "LANDED", "MESSAGES",
+    ];
     titled("Deadlines", &table(&head, &rows))
 }
 
@@ -173,22 +209,46 @@ fn trouble(snapshot: &Snapshot) -> String {
         }
     };
     for o in &snapshot.miners {
-        check("miner", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+        check(
+            "miner",
+            o.name_any(),
+            o.status.as_ref().map(|s| &s.conditions),
+        );
     }
     for o in &snapshot.groups {
-        check("sealinggroup", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+        check(
+            "sealinggroup",
+            o.name_any(),
+            o.status.as_ref().map(|s| &s.conditions),
+        );
     }
     for o in &snapshot.stores {
-        check("sectorstore", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+        check(
+            "sectorstore",
+            o.name_any(),
+            o.status.as_ref().map(|s| &s.conditions),
+        );
     }
     for o in &snapshot.batches {
-        check("postbatch", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+        check(
+            "postbatch",
+            o.name_any(),
+            o.status.as_ref().map(|s| &s.conditions),
+        );
     }
     for o in &snapshot.sectors {
-        check("sector", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+        check(
+            "sector",
+            o.name_any(),
+            o.status.as_ref().map(|s| &s.conditions),
+        );
     }
     for o in snapshot.messages.iter().filter(|m| failed(m)) {
-        check("chainmessage", o.name_any(), o.status.as_ref().map(|s| &s.conditions));
+        check(
+            "chainmessage",
+            o.name_any(),
+            o.status.as_ref().map(|s| &s.conditions),
+        );
     }
     titled("Not ready", &table(&["OBJECT", "REASON", "MESSAGE"], &rows))
 }
@@ -199,7 +259,11 @@ fn failed(message: &ChainMessage) -> bool {
 }
 
 fn titled(title: &str, table: &str) -> String {
-    if table.is_empty() { String::new() } else { format!("{title}\n{table}") }
+    if table.is_empty() {
+        String::new()
+    } else {
+        format!("{title}\n{table}")
+    }
 }
 
 fn or_dash<T: ToString>(value: Option<T>) -> String {
@@ -218,16 +282,28 @@ mod tests {
     #[test]
     fn report_shows_each_sector_with_the_lengths_of_its_phases() {
         let text = demo();
-        assert!(text.contains("Sector t01000-0: Proving, sealed on node-a, in store demo"), "{text}");
-        assert!(text.contains("  PC1            +0s           3s  █\n"), "{text}");
-        assert!(text.contains("  C2             +3s        1m57s   ██"), "{text}");
+        assert!(
+            text.contains("Sector t01000-0: Proving, sealed on node-a, in store demo"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  PC1            +0s           3s  ██\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  C2             +3s        1m57s   ██"),
+            "{text}"
+        );
         assert!(text.contains("  Proving        +2m00s\n"), "{text}");
     }
 
     #[test]
     fn phase_that_goes_on_lasts_until_now() {
         let text = demo();
-        assert!(text.contains("  PC2            +0s        5m00s  ████"), "{text}");
+        assert!(
+            text.contains("  PC2            +0s        5m00s  ████"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -235,7 +311,10 @@ mod tests {
         let text = demo();
         assert!(text.contains("t01000-0-commit-0"), "{text}");
         assert!(text.contains("0.0021 FIL"), "{text}");
-        assert!(text.contains("  demo   3         60    Accepted  1"), "{text}");
+        assert!(
+            text.contains("  demo   3         60    Accepted  1"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -243,7 +322,10 @@ mod tests {
         let text = demo();
         let trouble = text.split("Not ready\n").nth(1).unwrap();
         assert!(trouble.contains("sector/t01000-1"), "{text}");
-        assert!(trouble.contains("chainmessage/t01000-1-precommit-0"), "{text}");
+        assert!(
+            trouble.contains("chainmessage/t01000-1-precommit-0"),
+            "{text}"
+        );
         assert!(!trouble.contains("miner/demo"), "{text}");
     }
 

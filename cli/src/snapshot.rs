@@ -1,7 +1,7 @@
 //! All objects of a namespace that a report speaks of, read at about the same time.
 
 use anyhow::Context;
-use filstar_crds::{ChainMessage, Miner, PostBatch, Sector, SealingGroup, SectorStore};
+use filstar_crds::{ChainMessage, Miner, PostBatch, SealingGroup, Sector, SectorStore};
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -28,12 +28,21 @@ impl Snapshot {
             list::<ChainMessage>(client, namespace),
             list::<PostBatch>(client, namespace),
         )?;
-        Ok(Self { miners, groups, stores, sectors, messages, batches }.sorted())
+        Ok(Self {
+            miners,
+            groups,
+            stores,
+            sectors,
+            messages,
+            batches,
+        }
+        .sorted())
     }
 
     /// In the order in which a report shows them.
     pub(crate) fn sorted(mut self) -> Self {
-        self.sectors.sort_by_key(|s| (s.spec.miner_ref.name.clone(), s.spec.number));
+        self.sectors
+            .sort_by_key(|s| (s.spec.miner_ref.name.clone(), s.spec.number));
         self.messages.sort_by_key(|m| {
             let status = m.status.as_ref();
             let nonce = status.and_then(|s| s.nonce).unwrap_or(u64::MAX);

@@ -24,10 +24,14 @@ impl Summary {
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let batches = || snapshot.batches.iter().filter_map(|b| b.status.as_ref());
         let landed = |s: &&filstar_crds::Sector| {
-            s.status.as_ref().is_some_and(|s| s.phase == Some(SectorPhase::Proving))
+            s.status
+                .as_ref()
+                .is_some_and(|s| s.phase == Some(SectorPhase::Proving))
         };
         let failed = |m: &&filstar_crds::ChainMessage| {
-            m.status.as_ref().is_some_and(|s| s.state == Some(MessageState::Failed))
+            m.status
+                .as_ref()
+                .is_some_and(|s| s.state == Some(MessageState::Failed))
         };
         Self {
             proving: snapshot.sectors.iter().filter(landed).count(),
@@ -79,6 +83,9 @@ mod tests {
     #[test]
     fn empty_namespace_counts_nothing() {
         let line = Summary::of(&Snapshot::default()).line();
-        assert_eq!(line, "total: 0/0 sectors proving, 0 messages failed, 0 window proofs accepted");
+        assert_eq!(
+            line,
+            "total: 0/0 sectors proving, 0 messages failed, 0 window proofs accepted"
+        );
     }
 }

@@ -22,7 +22,11 @@ pub(crate) fn demo() -> Snapshot {
             object("Sector", "t01000-1", in_pc2()),
         ],
         messages: vec![
-            object("ChainMessage", "t01000-0-commit-0", message("ProveCommit", "Final", 0)),
+            object(
+                "ChainMessage",
+                "t01000-0-commit-0",
+                message("ProveCommit", "Final", 0),
+            ),
             object(
                 "ChainMessage",
                 "t01000-1-precommit-0",

@@ -24,7 +24,9 @@ pub(crate) fn not_ready(conditions: &[Condition]) -> bool {
 
 /// The `Ready` condition.
 pub(crate) fn ready(conditions: &[Condition]) -> Option<&Condition> {
-    conditions.iter().find(|c| c.type_ == filstar_crds::conditions::READY)
+    conditions
+        .iter()
+        .find(|c| c.type_ == filstar_crds::conditions::READY)
 }
 
 /// The first `count` characters, with dots when there are more.

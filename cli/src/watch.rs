@@ -29,7 +29,9 @@ pub(crate) async fn watch(
         match Snapshot::read(client, namespace).await {
             Ok(now) => {
                 trouble.clear();
-                changes(&seen, &now).iter().for_each(|line| say(start, line));
+                changes(&seen, &now)
+                    .iter()
+                    .for_each(|line| say(start, line));
                 if Summary::of(&now).reached(sectors) {
                     return Ok(ExitCode::SUCCESS);
                 }
@@ -43,7 +45,10 @@ pub(crate) async fn watch(
         }
         if start.elapsed() >= timeout {
             let line = Summary::of(&seen).line();
-            say(start, &format!("not reached within {}: {line}", length(whole(timeout))));
+            say(
+                start,
+                &format!("not reached within {}: {line}", length(whole(timeout))),
+            );
             return Ok(ExitCode::FAILURE);
         }
         tokio::time::sleep(PAUSE).await;
