@@ -1,0 +1,202 @@
+//! What a plan can ask for. Each action is one write, or one chain call followed by one write, and is safe to
+//! repeat. The plan names the state that it was made for (uid, resourceVersion); apply refuses when it is gone.
+
+use filstar_chain::node::PreCommitInfo;
+use filstar_chain::types::{AttoFil, Epoch};
+use filstar_crds::{
+    ChainMessageSpec, ChainMessageStatus, GasPolicyStatus, MinerStatus, PostBatchStatus,
+    SealingGroupStatus, SectorSpec, SectorStatus, SectorStoreStatus,
+};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::world::Id;
+
+/// One step of the plan, in the order in which it is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make a Sector: allocates its number. Fails harmlessly when the name is taken.
+    CreateSector {
+        /// Its id.
+        id: Id,
+        /// Its spec.
+        spec: SectorSpec,
+    },
+    /// Give a Sector the labels and the finalizer that we need.
+    AdoptSector {
+        /// Its id.
+        id: Id,
+        /// Its group's name, for the label.
+        group: String,
+        /// Its miner's name, for the label.
+        miner: String,
+    },
+    /// Write a Sector's status, all but `sealer`; refused when the object changed since.
+    PatchSector {
+        /// Its id.
+        id: Id,
+        /// The operator's part of the status, whole.
+        status: Box<SectorStatus>,
+        /// Version for which it was planned.
+        resource_version: String,
+    },
+    /// Draw the ticket at this epoch, then write the given status with it.
+    DrawTicket {
+        /// The Sector.
+        id: Id,
+        /// Its Miner.
+        miner: Id,
+        /// Epoch of the ticket.
+        epoch: Epoch,
+        /// Status to write; its `ticket.value` is empty and is filled in.
+        status: Box<SectorStatus>,
+        /// Version for which it was planned.
+        resource_version: String,
+    },
+    /// Draw the seed at this epoch, then write the given status with it.
+    DrawSeed {
+        /// The Sector.
+        id: Id,
+        /// Its Miner.
+        miner: Id,
+        /// Epoch of the seed.
+        epoch: Epoch,
+        /// Status to write; its `seed.value` is empty and is filled in.
+        status: Box<SectorStatus>,
+        /// Version for which it was planned.
+        resource_version: String,
+    },
+    /// Remove our finalizer from a Sector.
+    ReleaseSector {
+        /// Its id.
+        id: Id,
+        /// Its uid.
+        uid: String,
+    },
+    /// Delete a Sector object whose retention is over.
+    DeleteSector {
+        /// Its id.
+        id: Id,
+        /// Its uid.
+        uid: String,
+    },
+    /// Wish for a message. The value is computed from the collateral first.
+    CreateMessage {
+        /// Its id.
+        id: Id,
+        /// Its spec; `value` is empty and is filled in.
+        spec: Box<ChainMessageSpec>,
+        /// What goes with it.
+        collateral: Collateral,
+    },
+    /// Estimate gas, take the next nonce, sign, and store the signed bytes. Nothing is pushed.
+    SignMessage {
+        /// The message.
+        id: Id,
+        /// Its Miner.
+        miner: Id,
+        /// Smallest nonce that it may get: all that we ever signed for the sender are below.
+        min_nonce: u64,
+        /// Version for which it was planned.
+        resource_version: String,
+    },
+    /// Push the newest stored version, then write that it was pushed.
+    PushMessage {
+        /// The message.
+        id: Id,
+        /// Its Miner.
+        miner: Id,
+        /// Status to write after the push.
+        status: Box<ChainMessageStatus>,
+        /// Version for which it was planned.
+        resource_version: String,
+    },
+    /// Write a message's status.
+    PatchMessage {
+        /// Its id.
+        id: Id,
+        /// The whole status.
+        status: Box<ChainMessageStatus>,
+        /// Version for which it was planned.
+        resource_version: String,
+    },
+    /// Delete a message object whose retention is over.
+    DeleteMessage {
+        /// Its id.
+        id: Id,
+        /// Its uid.
+        uid: String,
+    },
+    /// Make the ServiceAccounts and RoleBindings that our pods in a namespace need.
+    EnsureAccess {
+        /// The namespace.
+        namespace: String,
+    },
+    /// Make a pod. Fails harmlessly when the name is taken.
+    CreatePod {
+        /// The pod.
+        pod: Box<Pod>,
+    },
+    /// Delete a pod by uid.
+    DeletePod {
+        /// Its id.
+        id: Id,
+        /// Its uid.
+        uid: String,
+        /// Why, for the log and the event.
+        reason: String,
+    },
+    /// Write a status.
+    PatchStatus {
+        /// The object.
+        id: Id,
+        /// Its status.
+        status: Box<StatusPatch>,
+    },
+}
+
+/// A status of an object of users, whole as far as the operator owns it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StatusPatch {
+    /// A Miner's.
+    Miner(MinerStatus),
+    /// A `SealingGroup`'s.
+    Group(SealingGroupStatus),
+    /// A `GasPolicy`'s.
+    Policy(GasPolicyStatus),
+    /// A `SectorStore`'s.
+    Store(SectorStoreStatus),
+    /// A `PostBatch`'s.
+    Batch(PostBatchStatus),
+    /// A condition on an object that our types cannot read: kind (plural), reason, message.
+    Unreadable {
+        /// Plural of the kind.
+        plural: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+/// What a message must bring along.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Collateral {
+    /// Nothing: the message locks nothing, or the miner's own balance pays.
+    None,
+    /// The deposit of a pre-commit.
+    Deposit {
+        /// The Miner.
+        miner: Id,
+        /// The pre-commit.
+        info: Box<PreCommitInfo>,
+    },
+    /// The pledge of a sector, less the deposit that it has.
+    Pledge {
+        /// The Miner.
+        miner: Id,
+        /// Sector size in bytes.
+        sector_size: u64,
+        /// From now to the sector's end, in epochs.
+        duration: i64,
+        /// Deposit already locked.
+        deposit: AttoFil,
+    },
+}

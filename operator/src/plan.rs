@@ -1,0 +1,33 @@
+//! The plan: what to do next. A pure function of the world and the time.
+//!
+//! One module for each concern. What is decided together (which pod has room) goes through [`Bookings`], so
+//! that two sectors of one plan never get the same place.
+
+mod bookings;
+mod cleanup;
+mod message;
+pub mod names;
+pub mod pledge;
+pub mod pods;
+mod policy;
+mod post;
+mod sector;
+
+use bookings::Bookings;
+
+use crate::action::Action;
+use crate::world::{Now, World};
+
+/// What to do next, in order. Nothing to do is an empty plan.
+pub fn plan(world: &World, now: Now) -> Vec<Action> {
+    let mut bookings = Bookings::of(world);
+    let mut actions = Vec::new();
+    // Money first: a proof that is due waits for nobody.
+    actions.extend(message::plan(world, now));
+    actions.extend(post::plan(world));
+    actions.extend(sector::plan(world, now, &mut bookings));
+    actions.extend(pods::plan(world, now, &bookings));
+    actions.extend(pledge::plan(world));
+    actions.extend(cleanup::plan(world, now));
+    actions
+}

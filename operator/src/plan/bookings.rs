@@ -1,0 +1,150 @@
+//! Which pods have room for a task, counted over all tasks in flight and those of this very plan.
+
+use std::collections::BTreeMap;
+
+use filstar_crds::{Lane, LanePhase, SealingGroup, Sector, TaskKind, TaskState, labels};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::world::{Id, World};
+
+/// A pod that may take a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) pod: String,
+    pub(super) uid: String,
+    pub(super) node: String,
+}
+
+/// Tasks by pod uid.
+#[derive(Debug, Default)]
+pub(super) struct Bookings {
+    tasks: BTreeMap<String, u32>,
+}
+
+/// Why no pod takes a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// There is no ready pod of a lane with this phase (on the sector's node).
+    NoPod,
+    /// All of them are busy.
+    Busy,
+}
+
+impl Bookings {
+    /// Counts the unfinished tasks of the world.
+    pub(super) fn of(world: &World) -> Self {
+        let mut bookings = Self::default();
+        for (_, sector) in world.sectors.iter() {
+            if let Some(uid) = unfinished_on(sector) {
+                *bookings.tasks.entry(uid.to_owned()).or_default() += 1;
+            }
+        }
+        bookings
+    }
+
+    /// Whether a pod has no task.
+    pub(super) fn is_idle(&self, uid: &str) -> bool {
+        self.tasks.get(uid).is_none_or(|n| *n == 0)
+    }
+
+    /// Books a place for a task of `kind`; on `node` when the sector is bound already.
+    pub(super) fn take(
+        &mut self,
+        world: &World,
+        group_id: &Id,
+        group: &SealingGroup,
+        kind: TaskKind,
+        node: Option<&str>,
+    ) -> Result<Place, NoPlace> {
+        let mut found = Err(NoPlace::NoPod);
+        let mut least = u32::MAX;
+        for (place, lane) in places(world, group_id, group) {
+            if node.is_some_and(|n| n != place.node) || !allows(lane, kind) {
+                continue;
+            }
+            let tasks = self.tasks.get(&place.uid).copied().unwrap_or(0);
+            if tasks >= lane.concurrency.0 && kind != TaskKind::Remove {
+                found = found.or(Err(NoPlace::Busy));
+            } else if tasks < least {
+                least = tasks;
+                found = Ok(place);
+            }
+        }
+        if let Ok(place) = &found {
+            *self.tasks.entry(place.uid.clone()).or_default() += 1;
+        }
+        found
+    }
+}
+
+/// The pod that works on a sector's task, if the task is not finished.
+fn unfinished_on(sector: &Sector) -> Option<&str> {
+    let status = sector.status.as_ref()?;
+    let task = status.task.as_ref()?;
+    let finished = status
+        .sealer
+        .as_ref()
+        .is_some_and(|report| report.task_id == task.id && report.state != TaskState::Running);
+    if finished { None } else { Some(&task.pod_uid) }
+}
+
+fn allows(lane: &Lane, kind: TaskKind) -> bool {
+    let phase = match kind {
+        TaskKind::AddPiece => LanePhase::AddPiece,
+        TaskKind::Pc1 => LanePhase::Pc1,
+        TaskKind::Pc2 => LanePhase::Pc2,
+        TaskKind::C1 => LanePhase::C1,
+        TaskKind::C2 => LanePhase::C2,
+        TaskKind::Finalize | TaskKind::Land => LanePhase::Finalize,
+        TaskKind::Remove => return true,
+    };
+    lane.phases.contains(&phase)
+}
+
+/// Ready pods of a group with their lanes.
+pub(super) fn places<'a>(
+    world: &'a World,
+    group_id: &'a Id,
+    group: &'a SealingGroup,
+) -> impl Iterator<Item = (Place, &'a Lane)> {
+    world
+        .pods
+        .in_namespace(&group_id.namespace)
+        .filter_map(move |(id, pod)| {
+            if pod.labels().get(labels::GROUP) != Some(&group_id.name) || !is_ready(pod) {
+                return None;
+            }
+            let lane_name = pod.labels().get(labels::LANE)?;
+            let lane = group.spec.lanes.iter().find(|l| &l.name == lane_name)?;
+            let node = pod.spec.as_ref()?.node_name.clone()?;
+            Some((
+                Place {
+                    pod: id.name.clone(),
+                    uid: pod.uid()?,
+                    node,
+                },
+                lane,
+            ))
+        })
+}
+
+/// Whether a pod runs, is ready (its placement is verified where that is required) and is not leaving.
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none()
+        && condition(pod, "Ready").is_some_and(|status| status == "True")
+}
+
+/// Whether a pod may still do something: it is neither gone, nor leaving, nor at its end.
+pub(super) fn is_live(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|c| c.type_ == kind)
+        .map(|c| c.status.as_str())
+}

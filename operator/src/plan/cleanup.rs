@@ -1,0 +1,84 @@
+//! Objects whose time is over: proven sectors and final messages, after the Miner's retention.
+
+use filstar_crds::{MessageState, SectorPhase};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use crate::action::Action;
+use crate::world::{Id, MinerFacts, Now, World};
+
+/// What to delete.
+pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for (id, sector) in world.sectors.iter() {
+        let Some(status) = &sector.status else {
+            continue;
+        };
+        let done = status.phase == Some(SectorPhase::Proving);
+        let since = status.timeline.last().map(|t| t.started.0);
+        if done
+            && sector.metadata.deletion_timestamp.is_none()
+            && over(
+                world,
+                &id.namespace,
+                &sector.spec.miner_ref.name,
+                since,
+                now,
+            )
+            && let Some(uid) = sector.uid()
+        {
+            actions.push(Action::DeleteSector {
+                id: id.clone(),
+                uid,
+            });
+        }
+    }
+    for (id, message) in world.messages.iter() {
+        let Some(status) = &message.status else {
+            continue;
+        };
+        let done = status.state == Some(MessageState::Final) && !is_named(world, id);
+        let since = status.changed.as_ref().map(|t| t.0);
+        if done
+            && over(
+                world,
+                &id.namespace,
+                &message.spec.miner_ref.name,
+                since,
+                now,
+            )
+            && let Some(uid) = message.uid()
+        {
+            actions.push(Action::DeleteMessage {
+                id: id.clone(),
+                uid,
+            });
+        }
+    }
+    actions
+}
+
+/// Whether a Sector still names the message.
+fn is_named(world: &World, id: &Id) -> bool {
+    world
+        .sectors
+        .in_namespace(&id.namespace)
+        .any(|(sector, _)| {
+            id.name
+                .strip_prefix(&sector.name)
+                .is_some_and(|rest| rest.starts_with('-'))
+        })
+}
+
+fn over(world: &World, namespace: &str, miner: &str, since: Option<Timestamp>, now: Now) -> bool {
+    let Some((_, miner)) = world.miner_of(namespace, miner) else {
+        return false;
+    };
+    let Ok(facts) = MinerFacts::parse(miner) else {
+        return false;
+    };
+    let Ok(retention) = SignedDuration::try_from(facts.retention) else {
+        return false;
+    };
+    since.is_some_and(|t| now.wall.duration_since(t) > retention)
+}

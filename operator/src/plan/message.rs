@@ -1,0 +1,386 @@
+//! Messages: sign, store, push, find, settle.
+//!
+//! ```text
+//! Wish ──sign──► Signed ──push──► Pushed ──found──► Landed ──confidence──► Final (or Failed, by its exit code)
+//!                                   ▲                  │
+//!                                   └──── reorg ───────┘
+//! ```
+//! Never: a second nonce for a message, a push of bytes that are not stored, two signatures for a sender in one plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use filstar_chain::gas;
+use filstar_chain::message::params::{
+    MinerParams, PreCommitSectorBatch2, ProveCommitSectors3, SubmitWindowedPost,
+};
+use filstar_chain::types::{AttoFil, Epoch};
+use filstar_crds::{
+    ChainMessage, ChainMessageStatus, MessageKind, MessageState, conditions, set_condition,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::policy;
+use crate::action::Action;
+use crate::world::facts::{self, Invalid};
+use crate::world::{ChainFacts, Id, Lookup, Now, World};
+
+/// A signed message that no node takes for this long is looked at again.
+const UNPUSHED: SignedDuration = SignedDuration::from_secs(120);
+
+/// Actions for all messages.
+pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
+    let nonces = next_nonces(world);
+    let mut signing = BTreeSet::new();
+    let mut actions = Vec::new();
+    // Oldest first: nonces are given in the order of the wishes. Proofs of spacetime go before all others.
+    let mut messages: Vec<(&Id, &ChainMessage)> = world.messages.iter().collect();
+    messages.sort_by_key(|(id, m)| {
+        let proof = m.spec.kind != MessageKind::WindowPost;
+        (
+            proof,
+            m.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            (*id).clone(),
+        )
+    });
+    for (id, message) in messages {
+        let miner_id = Id::new(&id.namespace, &message.spec.miner_ref.name);
+        let Some(chain) = world.chain(&miner_id) else {
+            continue;
+        };
+        let Some(miner) = world.miners.get(&miner_id) else {
+            continue;
+        };
+        let view = View {
+            id,
+            message,
+            miner_id,
+            chain,
+            confidence: miner.spec.confidence,
+            now,
+        };
+        let min_nonce = nonces.get(message.spec.from.as_str()).copied().unwrap_or(0);
+        actions.extend(view.step(min_nonce, &mut signing));
+    }
+    actions
+}
+
+/// For each sender the smallest nonce above all that we ever signed.
+fn next_nonces(world: &World) -> BTreeMap<&str, u64> {
+    let mut next = BTreeMap::new();
+    for (_, message) in world.messages.iter() {
+        if let Some(nonce) = message.status.as_ref().and_then(|s| s.nonce) {
+            let entry = next.entry(message.spec.from.as_str()).or_insert(0);
+            *entry = (*entry).max(nonce.saturating_add(1));
+        }
+    }
+    next
+}
+
+struct View<'a> {
+    id: &'a Id,
+    message: &'a ChainMessage,
+    miner_id: Id,
+    chain: &'a ChainFacts,
+    confidence: i64,
+    now: Now,
+}
+
+impl<'a> View<'a> {
+    fn step(&self, min_nonce: u64, signing: &mut BTreeSet<&'a str>) -> Option<Action> {
+        let status = self.message.status.clone().unwrap_or_default();
+        match status.state.unwrap_or_default() {
+            MessageState::Wish => self.sign(min_nonce, signing, status),
+            MessageState::Signed | MessageState::Pushed => self.push_or_find(status),
+            MessageState::Landed => self.settle(status),
+            MessageState::Final | MessageState::Failed => None,
+        }
+    }
+
+    fn sign(
+        &self,
+        min_nonce: u64,
+        signing: &mut BTreeSet<&'a str>,
+        mut status: ChainMessageStatus,
+    ) -> Option<Action> {
+        let late = self
+            .message
+            .spec
+            .deadline_epoch
+            .is_some_and(|d| self.chain.head.0 >= d);
+        if late {
+            let text = "its deadline passed before it was signed";
+            self.fail(&mut status, "DeadlinePassed", text.to_owned());
+            return Some(self.patch(status));
+        }
+        // One at a time for each sender: the next plan knows the nonce that this one gives.
+        if !signing.insert(&self.message.spec.from) {
+            return None;
+        }
+        Some(Action::SignMessage {
+            id: self.id.clone(),
+            miner: self.miner_id.clone(),
+            min_nonce,
+            resource_version: self.resource_version(),
+        })
+    }
+
+    fn push_or_find(&self, mut status: ChainMessageStatus) -> Option<Action> {
+        if let Some(lookup) = self.lookup(&status) {
+            self.land(&mut status, lookup);
+            return Some(self.patch(status));
+        }
+        if self.is_displaced(&status) {
+            let nonce = status.nonce.unwrap_or_default();
+            let text = format!(
+                "another message with nonce {nonce} of {} landed: something else uses this key",
+                self.message.spec.from
+            );
+            self.fail(&mut status, "NonceTaken", text);
+            return Some(self.patch(status));
+        }
+        let head = self.chain.head.0;
+        let due = status.state == Some(MessageState::Signed)
+            || status
+                .pushed_epoch
+                .is_none_or(|e| head >= e + policy::REPUSH_EPOCHS || head < e);
+        if !due {
+            return None;
+        }
+        status.pushes = status.pushes.saturating_add(1);
+        status.pushed_epoch = Some(head);
+        self.enter(
+            &mut status,
+            MessageState::Pushed,
+            "Pushed",
+            "a node has it; it waits for a block",
+        );
+        Some(Action::PushMessage {
+            id: self.id.clone(),
+            miner: self.miner_id.clone(),
+            status: Box::new(status),
+            resource_version: self.resource_version(),
+        })
+    }
+
+    /// The nonce is used up on chain, and none of our versions is what used it.
+    fn is_displaced(&self, status: &ChainMessageStatus) -> bool {
+        let landed = self
+            .chain
+            .senders
+            .get(&self.message.spec.from)
+            .map(|s| s.nonce);
+        let known = status
+            .versions
+            .iter()
+            .all(|v| self.chain.lookups.get(&v.cid) == Some(&None));
+        let old = match status.pushed_epoch {
+            Some(epoch) => self.chain.head.0 > epoch + self.confidence,
+            // Signed, and no push ever succeeded: the node refuses a nonce that is used up.
+            None => status
+                .changed
+                .as_ref()
+                .is_some_and(|t| self.now.wall.duration_since(t.0) > UNPUSHED),
+        };
+        known && old && matches!((landed, status.nonce), (Some(next), Some(nonce)) if next > nonce)
+    }
+
+    fn settle(&self, mut status: ChainMessageStatus) -> Option<Action> {
+        let before = status.clone();
+        match self.lookup(&status) {
+            Some(lookup) => self.land(&mut status, lookup),
+            // Not yet asked at this head: nothing is known.
+            None if !self.is_absent(&status) => return None,
+            None => {
+                status.landed_epoch = None;
+                status.landed_cid = None;
+                status.exit_code = None;
+                status.gas_used = None;
+                status.fee = None;
+                status.return_value = None;
+                status.pushed_epoch = None;
+                let text = "a reorg dropped it; the same bytes are pushed again";
+                self.enter(&mut status, MessageState::Pushed, "Dropped", text);
+            }
+        }
+        let landed = Epoch(status.landed_epoch.unwrap_or(i64::MAX));
+        if status.state == Some(MessageState::Landed)
+            && self.chain.head.since(landed) >= self.confidence
+        {
+            self.finish(&mut status);
+        }
+        (status != before).then(|| self.patch(status))
+    }
+
+    fn land(&self, status: &mut ChainMessageStatus, lookup: &Lookup) {
+        status.landed_epoch = Some(lookup.epoch.0);
+        status.landed_cid = Some(lookup.cid.clone());
+        status.exit_code = Some(lookup.exit_code);
+        status.gas_used = i64::try_from(lookup.gas_used).ok();
+        status.fee = self.fee(status, lookup).map(|f| f.to_string());
+        let bytes = &lookup.return_value;
+        status.return_value = (!bytes.is_empty()).then(|| {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.encode(bytes)
+        });
+        let (reason, text) = if lookup.exit_code == 0 {
+            ("Landed", format!("landed at epoch {}", lookup.epoch))
+        } else {
+            ("ExitCode", exit_text(lookup.exit_code))
+        };
+        self.enter(status, MessageState::Landed, reason, &text);
+    }
+
+    fn finish(&self, status: &mut ChainMessageStatus) {
+        match status.exit_code {
+            Some(0) => {
+                let text = format!(
+                    "landed at epoch {}",
+                    status.landed_epoch.unwrap_or_default()
+                );
+                self.enter(status, MessageState::Final, "Final", &text);
+            }
+            code => self.fail(status, "ExitCode", exit_text(code.unwrap_or(-1))),
+        }
+    }
+
+    /// What it cost, by the rules of the network.
+    fn fee(&self, status: &ChainMessageStatus, lookup: &Lookup) -> Option<AttoFil> {
+        let version = status.versions.iter().find(|v| v.cid == lookup.cid)?;
+        let fees = gas::Fees {
+            gas_limit: u64::try_from(version.gas_limit).ok()?,
+            gas_fee_cap: AttoFil::from_atto_str(&version.gas_fee_cap).ok()?,
+            gas_premium: AttoFil::from_atto_str(&version.gas_premium).ok()?,
+        };
+        Some(gas::cost(&fees, lookup.gas_used, &lookup.base_fee).total())
+    }
+
+    fn lookup(&self, status: &ChainMessageStatus) -> Option<&'a Lookup> {
+        status
+            .versions
+            .iter()
+            .find_map(|v| self.chain.lookups.get(&v.cid)?.as_ref())
+    }
+
+    /// Every version was asked for at this head, and none was found.
+    fn is_absent(&self, status: &ChainMessageStatus) -> bool {
+        status
+            .versions
+            .iter()
+            .all(|v| self.chain.lookups.get(&v.cid) == Some(&None))
+    }
+
+    fn fail(&self, status: &mut ChainMessageStatus, reason: &str, text: String) {
+        self.enter(status, MessageState::Failed, reason, &text);
+    }
+
+    fn enter(
+        &self,
+        status: &mut ChainMessageStatus,
+        state: MessageState,
+        reason: &str,
+        text: &str,
+    ) {
+        if status.state != Some(state) {
+            status.state = Some(state);
+            status.changed = Some(Time(self.now.wall));
+        }
+        let ready = matches!(state, MessageState::Landed | MessageState::Final)
+            && status.exit_code == Some(0);
+        say(
+            status,
+            ready,
+            reason,
+            text,
+            self.message.metadata.generation,
+            self.now.wall,
+        );
+    }
+
+    fn patch(&self, status: ChainMessageStatus) -> Action {
+        Action::PatchMessage {
+            id: self.id.clone(),
+            status: Box::new(status),
+            resource_version: self.resource_version(),
+        }
+    }
+
+    fn resource_version(&self) -> String {
+        self.message.resource_version().unwrap_or_default()
+    }
+}
+
+/// Sets the `Ready` condition of a message.
+pub fn say(
+    status: &mut ChainMessageStatus,
+    ready: bool,
+    reason: &str,
+    text: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    set_condition(
+        &mut status.conditions,
+        conditions::READY,
+        ready,
+        reason,
+        text,
+        generation,
+        now,
+    );
+}
+
+fn exit_text(code: i64) -> String {
+    let meaning =
+        u32::try_from(code).map_or("unknown", filstar_chain::message::params::exit::meaning);
+    format!("the actor refused it with exit code {code} ({meaning})")
+}
+
+/// The newest message whose name is `prefix` and a number.
+pub(super) fn newest<'a>(
+    world: &'a World,
+    namespace: &'a str,
+    prefix: &str,
+) -> Option<(&'a Id, &'a ChainMessage, u32)> {
+    world
+        .messages
+        .in_namespace(namespace)
+        .filter_map(|(id, m)| Some((id, m, id.name.strip_prefix(prefix)?.parse().ok()?)))
+        .max_by_key(|(_, _, n): &(_, _, u32)| *n)
+}
+
+/// The method of a kind of messages.
+pub(super) fn method(kind: MessageKind) -> u64 {
+    match kind {
+        MessageKind::PreCommit => PreCommitSectorBatch2::METHOD,
+        MessageKind::ProveCommit => ProveCommitSectors3::METHOD,
+        MessageKind::WindowPost => SubmitWindowedPost::METHOD,
+    }
+}
+
+/// The most that a message of this kind may cost in fees: the policy's bound, else the kind's default.
+pub(super) fn max_fee(
+    world: &World,
+    miner: &Id,
+    kind: MessageKind,
+    sectors: u64,
+) -> Result<AttoFil, Invalid> {
+    let reference = world
+        .miners
+        .get(miner)
+        .and_then(|m| m.spec.gas_policy_ref.as_ref());
+    let policy = reference.and_then(|r| world.policies.get(&Id::new(&miner.namespace, &r.name)));
+    let bound = policy
+        .map(|p| facts::max_fee(p, kind))
+        .transpose()?
+        .flatten();
+    Ok(bound.unwrap_or_else(|| {
+        let kind = match kind {
+            MessageKind::PreCommit => gas::MessageKind::PreCommit,
+            MessageKind::ProveCommit => gas::MessageKind::ProveCommit,
+            MessageKind::WindowPost => gas::MessageKind::WindowPost,
+        };
+        gas::default_max_fee(kind, sectors)
+    }))
+}

@@ -1,0 +1,54 @@
+//! Names of what we make: each follows from what it is for, so that a rerun finds what an earlier run made.
+
+use filstar_crds::MessageKind;
+
+/// Name of a sector: its allocation.
+pub fn sector(actor: &str, number: u64) -> String {
+    format!("{actor}-{number}")
+}
+
+/// Names of the messages for one purpose share this prefix; a number follows.
+pub fn sector_message_prefix(sector: &str, kind: MessageKind) -> String {
+    let purpose = match kind {
+        MessageKind::PreCommit => "precommit",
+        MessageKind::ProveCommit => "commit",
+        MessageKind::WindowPost => "post",
+    };
+    format!("{sector}-{purpose}-")
+}
+
+/// Prefix of the messages that carry the proof of one partition in one window.
+pub fn post_message_prefix(actor: &str, open: i64, deadline: i64, partition: i64) -> String {
+    format!("{actor}-post-{open}-{deadline}-{partition}-")
+}
+
+/// Name of the pod of a lane on a node.
+pub fn sealer_pod(group: &str, lane: &str, node: &str) -> String {
+    format!(
+        "{group}-{lane}-{:08x}",
+        fnv1a(node.as_bytes()) & 0xffff_ffff
+    )
+}
+
+/// Name of a batch's prover pod.
+pub fn prover_pod(batch: &str) -> String {
+    format!("prover-{batch}")
+}
+
+/// FNV-1a, 64 bits: short and stable across versions and machines.
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vector_fnv1a_64() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
+}

@@ -1,0 +1,116 @@
+//! A sector's way: one transition table, matched without wildcards.
+//!
+//! ```text
+//! Allocated → Packing → PC1 → PC2 → PreCommitting → WaitSeed → C1 → C2 → Committing → Finalizing → Landing → Proving
+//! ```
+//! In: a Sector and the world. Out: at most one new status (or a draw of randomness, which ends in one), and the
+//! messages that it wishes for. Whatever does not happen has a reason, and the reason is in the `Ready` condition.
+
+mod chain_steps;
+mod removal;
+mod say;
+mod turn;
+mod work;
+
+use filstar_crds::{Sector, SectorPhase, TaskKind, finalizers, labels};
+use kube::ResourceExt;
+
+use super::bookings::Bookings;
+use crate::action::Action;
+use crate::world::{Id, MinerFacts, Now, World};
+use turn::{Turn, Wait};
+
+/// Actions for all sectors.
+pub(super) fn plan(world: &World, now: Now, bookings: &mut Bookings) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for (id, sector) in world.sectors.iter() {
+        actions.extend(one(world, now, bookings, id, sector));
+    }
+    actions
+}
+
+fn one(world: &World, now: Now, bookings: &mut Bookings, id: &Id, sector: &Sector) -> Vec<Action> {
+    if sector.metadata.deletion_timestamp.is_some() {
+        return removal::plan(world, now, bookings, id, sector);
+    }
+    if !is_adopted(sector) {
+        return vec![Action::AdoptSector {
+            id: id.clone(),
+            group: sector.spec.group_ref.name.clone(),
+            miner: sector.spec.miner_ref.name.clone(),
+        }];
+    }
+    let mut turn = match Turn::start(world, now, bookings, id, sector) {
+        Ok(turn) => turn,
+        Err(wait) => return say::stalled(now, id, sector, &wait),
+    };
+    let wait = step(&mut turn);
+    turn.finish(wait)
+}
+
+fn is_adopted(sector: &Sector) -> bool {
+    sector
+        .finalizers()
+        .iter()
+        .any(|f| f == finalizers::SECTOR_FILES)
+        && sector.labels().get(labels::GROUP) == Some(&sector.spec.group_ref.name)
+        && sector.labels().get(labels::MINER) == Some(&sector.spec.miner_ref.name)
+}
+
+/// One step on the way; what it waits for when it took none.
+fn step(turn: &mut Turn<'_>) -> Wait {
+    match turn.phase() {
+        SectorPhase::Allocated => work::bind_to_node(turn),
+        SectorPhase::Packing => work::compute(turn, TaskKind::AddPiece, SectorPhase::Pc1),
+        SectorPhase::Pc1 => match chain_steps::ticket(turn) {
+            Some(wait) => wait,
+            None => work::compute(turn, TaskKind::Pc1, SectorPhase::Pc2),
+        },
+        SectorPhase::Pc2 => work::compute(turn, TaskKind::Pc2, SectorPhase::PreCommitting),
+        SectorPhase::PreCommitting => chain_steps::pre_commit(turn),
+        SectorPhase::WaitSeed => chain_steps::wait_seed(turn),
+        SectorPhase::C1 => match chain_steps::seed_holds(turn) {
+            Some(wait) => wait,
+            None => work::compute(turn, TaskKind::C1, SectorPhase::C2),
+        },
+        SectorPhase::C2 => match chain_steps::seed_holds(turn) {
+            Some(wait) => wait,
+            None => work::compute(turn, TaskKind::C2, SectorPhase::Committing),
+        },
+        SectorPhase::Committing => chain_steps::commit(turn),
+        SectorPhase::Finalizing => work::compute(turn, TaskKind::Finalize, SectorPhase::Landing),
+        SectorPhase::Landing => work::land(turn),
+        SectorPhase::Proving => Wait::new("Proving", "the sector is on chain and in its store"),
+        SectorPhase::Failed => work::retry_failed(turn),
+        SectorPhase::Removing => Wait::new("Removing", "its files in scratch are being removed"),
+    }
+}
+
+/// The facts of a sector's miner, or why it has none.
+fn miner<'a>(
+    world: &'a World,
+    id: &Id,
+    sector: &Sector,
+) -> Result<(Id, &'a filstar_crds::Miner, MinerFacts), Wait> {
+    let name = &sector.spec.miner_ref.name;
+    let (miner_id, miner) = world.miner_of(&id.namespace, name).ok_or_else(|| {
+        Wait::new(
+            "NoMiner",
+            format!("there is no Miner {name} in this namespace; create it"),
+        )
+    })?;
+    let facts = MinerFacts::parse(miner).map_err(|invalid| {
+        Wait::new(
+            "InvalidMiner",
+            format!("Miner {name} cannot be used: {invalid}"),
+        )
+    })?;
+    let wanted = super::names::sector(&facts.actor_text, sector.spec.number.unsigned_abs());
+    if id.name != wanted {
+        return Err(Wait::new(
+            "WrongName",
+            format!("a sector of Miner {name} with this number is named {wanted}; create it so"),
+        ));
+    }
+    Ok((miner_id, miner, facts))
+}

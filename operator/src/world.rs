@@ -1,0 +1,96 @@
+//! The world: one owned index of everything that we know.
+//!
+//! In: objects of watch events and of our own writes; chain views of the observer.
+//! Out: read by `plan` and `status`. Effects: none.
+//! Never: an older version of an object replaces a newer one, so that what we wrote is never unseen.
+
+pub mod chain;
+pub mod facts;
+mod index;
+
+use std::collections::BTreeMap;
+
+use filstar_crds::{ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, Sector, SectorStore};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+
+pub use chain::{ChainFacts, ChainProblem, ChainView, Lookup, SenderFacts};
+pub use facts::{Invalid, MinerFacts};
+pub use index::{Id, Index};
+
+/// The time by which a plan is made. Chain time comes from chain views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Wall clock, for back-off, retention and timelines only.
+    pub wall: Timestamp,
+}
+
+/// Why an object cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What the parser says.
+    pub reason: String,
+    /// The message of the condition that we wrote about it, if we did.
+    pub reported: Option<String>,
+}
+
+/// What the operator was started with and plans need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Image of sealer and prover pods of objects that name none.
+    pub sealer_image: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sealer_image: "localhost/filstar/sealer-pod:dev".into(),
+        }
+    }
+}
+
+/// Everything that we know.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Settings of this operator.
+    pub settings: Settings,
+    /// Image of our pods where a spec names none.
+    pub image: String,
+    /// Miners.
+    pub miners: Index<Miner>,
+    /// Sealing groups.
+    pub groups: Index<SealingGroup>,
+    /// Gas policies.
+    pub policies: Index<GasPolicy>,
+    /// Stores.
+    pub stores: Index<SectorStore>,
+    /// Post batches.
+    pub batches: Index<PostBatch>,
+    /// Sectors.
+    pub sectors: Index<Sector>,
+    /// Messages.
+    pub messages: Index<ChainMessage>,
+    /// Pods that we made (label `app.kubernetes.io/managed-by: filstar`).
+    pub pods: Index<Pod>,
+    /// Nodes.
+    pub nodes: Index<Node>,
+    /// Objects that our types cannot read: plural and id, with the reason. What was last readable of
+    /// them stays in its index.
+    pub unreadable: BTreeMap<(String, Id), Unreadable>,
+    /// What the chain says, by Miner.
+    pub chains: BTreeMap<Id, ChainView>,
+}
+
+impl World {
+    /// What the chain says of a miner, if it is known and young enough to decide upon.
+    pub fn chain(&self, miner: &Id) -> Option<&ChainFacts> {
+        self.chains.get(miner).and_then(ChainView::usable)
+    }
+
+    /// The Miner that an object of `namespace` names.
+    pub fn miner_of(&self, namespace: &str, name: &str) -> Option<(Id, &Miner)> {
+        let id = Id::new(namespace, name);
+        let miner = self.miners.get(&id)?;
+        Some((id, miner))
+    }
+}

@@ -1,0 +1,157 @@
+//! Pledging and pods, as data.
+
+mod support;
+
+use filstar_chain::types::BitField;
+use filstar_crds::SectorPhase;
+use filstar_operator::action::Action;
+use filstar_operator::plan::{plan, pledge, pods};
+use filstar_operator::world::{ChainProblem, World};
+use support::*;
+
+fn pledged(world: &World) -> Vec<String> {
+    plan(world, at(0))
+        .into_iter()
+        .filter_map(|a| match a {
+            Action::CreateSector { id, .. } => Some(id.name),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_group_pledges_one_sector_at_a_time_up_to_its_number_in_flight() {
+    let mut world = world();
+    assert_eq!(pledged(&world), ["t01000-0"]);
+    world.sectors.apply(sector(SectorPhase::Pc1));
+    assert_eq!(pledged(&world), ["t01000-1"]);
+    let mut second = sector(SectorPhase::Pc1);
+    second.metadata.name = Some("t01000-1".into());
+    second.spec.number = 1;
+    world.sectors.apply(second);
+    assert!(pledged(&world).is_empty());
+}
+
+#[test]
+fn numbers_that_the_actor_used_or_the_miner_reserves_are_skipped() {
+    let mut world = world();
+    let mut miner = miner();
+    miner.metadata.resource_version = Some("2".into());
+    miner.spec.sector_numbers.max = Some(20);
+    miner.spec.sector_numbers.reserved = vec!["0-4".into()];
+    world.miners.apply(miner);
+    chain_mut(&mut world).allocated = BitField::try_from_bits([5, 6]).unwrap();
+    assert_eq!(pledged(&world), ["t01000-7"]);
+}
+
+#[test]
+fn no_sector_is_pledged_past_the_last_number() {
+    let mut world = world();
+    chain_mut(&mut world).allocated = BitField::try_from_bits([0, 1]).unwrap();
+    assert!(pledged(&world).is_empty());
+    let gates = pledge::gates(&world, &id("g"), &group());
+    assert!(gates.iter().any(|g| g.name == "SectorNumber" && !g.open));
+}
+
+#[test]
+fn nothing_is_pledged_while_the_chain_cannot_be_trusted() {
+    let mut world = world();
+    world.chains.get_mut(&id("m")).unwrap().problem =
+        Some(ChainProblem::OutOfSync("the head is 40 epochs old".into()));
+    assert!(pledged(&world).is_empty());
+    let gates = pledge::gates(&world, &id("g"), &group());
+    assert!(
+        gates
+            .iter()
+            .any(|g| g.name == "ChainSync" && g.reason.contains("40 epochs"))
+    );
+}
+
+#[test]
+fn every_lane_gets_a_pod_on_every_node_that_fits() {
+    let mut world = world();
+    world.nodes.apply(node("node-b"));
+    let actions = plan(&world, at(0));
+    let made: Vec<_> = actions
+        .iter()
+        .filter_map(|a| match a {
+            Action::CreatePod { pod } => Some(pod),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(made.len(), 1, "node-a has its pod");
+    let spec = made[0].spec.as_ref().unwrap();
+    let limits = spec.containers[0]
+        .resources
+        .as_ref()
+        .unwrap()
+        .limits
+        .as_ref()
+        .unwrap();
+    assert_eq!(limits["cpu"].0, "1");
+    assert_eq!(
+        spec.containers[0]
+            .resources
+            .as_ref()
+            .unwrap()
+            .requests
+            .as_ref(),
+        Some(limits)
+    );
+    assert!(spec.node_name.is_none(), "the scheduler places pods");
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::EnsureAccess { namespace } if namespace == NS))
+    );
+}
+
+#[test]
+fn a_node_that_is_too_small_says_so_and_gets_no_pod() {
+    let mut big = group();
+    big.spec.lanes[0].cpus = 8;
+    let fits = pods::fit(&world(), &id("g"), &big);
+    assert_eq!(
+        fits[0].problem.as_deref(),
+        Some("the lanes want 8 CPUs, the node has 1 to give")
+    );
+}
+
+#[test]
+fn a_cordoned_node_keeps_its_pod_and_gets_no_new_one() {
+    let mut world = world();
+    let mut cordoned = node("node-a");
+    cordoned.metadata.resource_version = Some("2".into());
+    cordoned.spec =
+        Some(serde_json::from_value(serde_json::json!({"unschedulable": true})).unwrap());
+    world.nodes.apply(cordoned);
+    let actions = plan(&world, at(0));
+    assert!(
+        !actions
+            .iter()
+            .any(|a| matches!(a, Action::CreatePod { .. } | Action::DeletePod { .. })),
+        "{actions:#?}"
+    );
+}
+
+#[test]
+fn a_pod_with_work_outlives_a_change_of_its_template() {
+    let mut world = world();
+    let busy = with_task(
+        sector(SectorPhase::Pc1),
+        filstar_crds::TaskKind::Pc1,
+        Some(serde_json::json!({"state": "Running"})),
+    );
+    world.sectors.apply(busy);
+    assert!(
+        !plan(&world, at(0))
+            .iter()
+            .any(|a| matches!(a, Action::DeletePod { .. }))
+    );
+    let idle = support::world();
+    assert!(
+        plan(&idle, at(0))
+            .iter()
+            .any(|a| matches!(a, Action::DeletePod { .. }))
+    );
+}
