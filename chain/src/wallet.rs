@@ -40,13 +40,13 @@ pub enum Error {
     #[error("this key is for {own}, the message is from {from}")]
     WrongSender {
         /// The key's address.
-        own: Address,
+        own: Box<Address>,
         /// The message's sender.
-        from: Address,
+        from: Box<Address>,
     },
     /// The signature does not fit.
     #[error("the signature does not fit the message and the address {0}")]
-    BadSignature(Address),
+    BadSignature(Box<Address>),
 }
 
 impl Error {
@@ -148,8 +148,8 @@ impl LocalSigner {
     pub fn sign_message(&self, message: Message) -> Result<SignedMessage, Error> {
         if message.from != self.address {
             return Err(Error::WrongSender {
-                own: self.address,
-                from: message.from,
+                own: Box::new(self.address),
+                from: Box::new(message.from),
             });
         }
         let signature = self.sign(&message.unsigned_cid().to_bytes());
@@ -172,7 +172,7 @@ pub fn verify(signature: &Signature, bytes: &[u8], address: &Address) -> Result<
     if fits {
         Ok(())
     } else {
-        Err(Error::BadSignature(*address))
+        Err(Error::BadSignature(Box::new(*address)))
     }
 }
 

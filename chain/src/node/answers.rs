@@ -1,6 +1,6 @@
 //! What the methods answer, as types. Field names are lotus's; fields that we do not use are left out.
 //!
-//! Source: lotus `api/api_full.go` and its OpenRPC document, 2026-08.
+//! Source: lotus `api/api_full.go` and its `OpenRPC` document, 2026-08.
 
 use cid::Cid;
 use fvm_ipld_bitfield::BitField;

@@ -70,7 +70,7 @@ pub fn from_runs(runs: &[u64]) -> Result<BitField, Error> {
         }
         start = end;
     }
-    Ok(BitField::from_ranges(Ranges::new(ranges.into_iter())))
+    Ok(BitField::from_ranges(Ranges::new(ranges)))
 }
 
 /// Writes run lengths, for `#[serde(with = …)]`.

@@ -79,7 +79,6 @@ pub mod cid_link_option {
     ///
     /// # Errors
     /// The serializer's.
-    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
     pub fn serialize<S: Serializer>(cid: &Option<Cid>, serializer: S) -> Result<S::Ok, S::Error> {
         cid.map(|cid| Link {
             cid: cid.to_string(),

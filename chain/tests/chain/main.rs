@@ -1,0 +1,14 @@
+//! What the crate promises, as one test program.
+
+mod answers;
+mod endpoints;
+mod gas;
+mod messages;
+mod params;
+mod proving;
+mod randomness;
+mod refusals;
+mod server;
+mod transport;
+mod types;
+mod wallet;
