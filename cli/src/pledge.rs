@@ -1,9 +1,11 @@
 //! Pledging by hand: one Sector object more. Its name is the allocation of its number.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use filstar_crds::{LocalRef, Miner, Restart, SealingGroup, Sector, SectorSpec};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
+
+use crate::text::plain;
 
 /// Creates the Sector and returns its name.
 pub(crate) async fn pledge(
@@ -15,22 +17,18 @@ pub(crate) async fn pledge(
     let groups: Api<SealingGroup> = Api::namespaced(client.clone(), namespace);
     let miners: Api<Miner> = Api::namespaced(client.clone(), namespace);
     let sectors: Api<Sector> = Api::namespaced(client.clone(), namespace);
-    let group = groups
-        .get(group)
-        .await
-        .with_context(|| format!("SealingGroup {group}"))?;
-    let miner = &group.spec.miner_ref.name;
+    let group = groups.get(group).await.map_err(plain)?;
     let miner = miners
-        .get(miner)
+        .get(&group.spec.miner_ref.name)
         .await
-        .with_context(|| format!("Miner {miner}"))?;
+        .map_err(plain)?;
     let number = number_for(&miner, number)?;
     let sector = sector(&miner, &group, number);
     let name = sector.name_any();
     sectors
         .create(&PostParams::default(), &sector)
         .await
-        .with_context(|| format!("cannot create Sector {name}"))?;
+        .map_err(plain)?;
     Ok(name)
 }
 

@@ -6,6 +6,8 @@ use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 
+use crate::text::plain;
+
 /// Objects of one namespace, each kind by name; sectors by number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
@@ -63,6 +65,7 @@ where
     let listed = api
         .list(&ListParams::default())
         .await
+        .map_err(plain)
         .with_context(|| format!("cannot list {} in namespace {namespace}", K::plural(&())))?;
     Ok(listed.items)
 }

@@ -2,6 +2,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+/// What the API server says, without what only programs need.
+pub(crate) fn plain(error: kube::Error) -> anyhow::Error {
+    if let kube::Error::Api(status) = &error {
+        return anyhow::anyhow!("{}", status.message);
+    }
+    error.into()
+}
+
 /// `7s`, `2m05s`, `3h07m`.
 pub(crate) fn length(seconds: i64) -> String {
     let s = seconds.max(0);
