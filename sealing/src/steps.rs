@@ -11,7 +11,7 @@ mod keep;
 mod post;
 mod seal;
 
-use std::{fmt, fs::File};
+use std::{fmt, fs::File, thread, time::Duration};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -116,8 +116,11 @@ pub fn run(task: &Task, context: &Context<'_>) -> Result<Output> {
     })
 }
 
-/// One process at a time works on a sector; the lock goes with the process.
+/// One process at a time works on a sector; the lock goes with the process. One that was just
+/// killed may hold it for a moment longer.
 fn lock(place: &Place) -> Result<File> {
+    const TRIES: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(100);
     let path = place
         .root
         .join("ledger")
@@ -125,6 +128,12 @@ fn lock(place: &Place) -> Result<File> {
     durable::create_dir(durable::parent(&path))?;
     let file = File::options().create(true).append(true).open(&path);
     let file = file.map_err(Error::io("create", &path))?;
+    for _ in 0..TRIES {
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(file);
+        }
+        thread::sleep(PAUSE);
+    }
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| Error::Io {
         action: "lock (another process works on this sector)",
         path,
