@@ -103,15 +103,15 @@ load_check_image() {
 }
 
 start_pods() {
-  kube delete namespace "$CHECK_NS" --ignore-not-found --timeout 60s
+  kube delete namespace "$CHECK_NS" --ignore-not-found --timeout "$(patient 60)s"
   kube create namespace "$CHECK_NS"
   { pod_manifest a node-a && printf -- '---\n' && pod_manifest b node-b; } | retry 20 kube apply -f -
-  kube -n "$CHECK_NS" wait --for condition=Ready pod/a pod/b --timeout 60s
+  kube -n "$CHECK_NS" wait --for condition=Ready pod/a pod/b --timeout "$(patient 60)s"
 }
 
 # eventually SECONDS COMMAND…: a kubelet answers before it knows its pods again.
 eventually() {
-  local deadline=$((SECONDS + $1))
+  local deadline=$((SECONDS + $(patient "$1")))
   shift
   until "$@"; do
     ((SECONDS < deadline)) || return 1
@@ -121,7 +121,7 @@ eventually() {
 
 # retry SECONDS COMMAND…: with the same standard input each time.
 retry() {
-  local input deadline=$((SECONDS + $1))
+  local input deadline=$((SECONDS + $(patient "$1")))
   shift
   input=$(cat)
   until printf '%s\n' "$input" | "$@"; do
@@ -130,7 +130,7 @@ retry() {
   done
 }
 
-stop_pods() { kube delete namespace "$CHECK_NS" --timeout 90s; }
+stop_pods() { kube delete namespace "$CHECK_NS" --timeout "$(patient 90)s"; }
 
 both_nodes_ready() {
   local node

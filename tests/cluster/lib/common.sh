@@ -61,10 +61,14 @@ timed() {
   say "$(seconds_since "$start")"
 }
 
+# patient SECONDS: time limits are for machines of today; FILSTAR_PATIENCE multiplies them for slow ones.
+patient() { printf '%d' $(($1 * ${FILSTAR_PATIENCE:-1})); }
+
 # wait_until SECONDS WHAT SERVICE COMMAND…: polls a condition; on the time limit, or when the service
 # that it depends on has ended, stops with the tail of that service's log.
 wait_until() {
-  local limit=$1 what=$2 service=$3 deadline
+  local limit what=$2 service=$3 deadline
+  limit=$(patient "$1")
   shift 3
   deadline=$((SECONDS + limit))
   until "$@" >/dev/null 2>&1; do
@@ -98,7 +102,7 @@ need_root() {
   ((EUID == 0)) && return
   command -v sudo >/dev/null || die "${1##*/} needs root and there is no sudo; run it as root"
   say "${1##*/} needs root: going on with sudo"
-  exec sudo "FILSTAR_CACHE=$CACHE" "PATH=$PATH" ${KUBECONFIG+"KUBECONFIG=$KUBECONFIG"} "$@"
+  exec sudo "FILSTAR_CACHE=$CACHE" "FILSTAR_PATIENCE=${FILSTAR_PATIENCE:-1}" "PATH=$PATH" ${KUBECONFIG+"KUBECONFIG=$KUBECONFIG"} "$@"
 }
 
 # Files that people read without root belong to whoever called sudo.

@@ -32,11 +32,10 @@ programs() {
 # link_flags MODULE: the versions that programs report. Without them the API server says v0.0.0 and charts
 # that ask for a Kubernetes version refuse to install.
 link_flags() {
-  local version package minor
+  local version package minor=${KUBERNETES_VERSION#v1.}
   printf -- '-s -w'
   case $1 in
     kubernetes)
-      minor=${KUBERNETES_VERSION#v1.}
       for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
         printf -- ' -X %s.gitVersion=%s -X %s.gitMajor=1 -X %s.gitMinor=%s -X %s.gitTreeState=clean' \
           "$package" "$KUBERNETES_VERSION" "$package" "$package" "${minor%%.*}" "$package"
@@ -48,7 +47,11 @@ link_flags() {
       ;;
     helm)
       version=$(module_version helm helm.sh/helm/v3)
-      printf -- ' -X helm.sh/helm/v3/internal/version.version=%s' "$version"
+      package=helm.sh/helm/v3
+      printf -- ' -X %s/internal/version.version=%s' "$package" "$version"
+      # What `helm template` and `helm lint` take for the cluster's version.
+      printf -- ' -X %s/pkg/chartutil.k8sVersionMajor=1 -X %s/pkg/chartutil.k8sVersionMinor=%s' \
+        "$package" "$package" "${minor%%.*}"
       ;;
     kubeconform)
       version=$(module_version kubeconform github.com/yannh/kubeconform)
