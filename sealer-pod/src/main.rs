@@ -1,3 +1,84 @@
-//! Node side of Filstar: seal, prove, make parameters.
+//! Node side of Filstar: one program, several roles.
+//!
+//! | role | what it does |
+//! |---|---|
+//! | `seal` | runs the tasks of Sectors that are bound to its pod, see [`seal`] |
+//! | `prove` | proves a miner's partitions, see [`prove`] |
+//! | `params` | makes or checks Groth16 parameters and parents caches, see [`params`] |
+//! | `task` | runs one task in a process of its own, see [`task`]; started by the others |
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod child;
+mod commitment;
+mod http;
+mod log;
+mod metrics;
+mod params;
+mod pause;
+mod placement;
+mod pod;
+mod prove;
+mod seal;
+mod settings;
+mod task;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "sealer-pod",
+    version,
+    about = "Node side of Filstar: seals, proves, makes parameters."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Run the tasks of Sectors that are bound to this pod.
+    Seal(settings::Seal),
+    /// Prove the partitions of a miner.
+    Prove(settings::Prove),
+    /// Make or check Groth16 parameters and parents caches.
+    Params(params::Arguments),
+    /// Run one task: a JSON request on standard input, JSON lines on standard output.
+    #[command(hide = true)]
+    Task,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log::init();
+    if let Some(sentence) = filstar_sealing::cpu::missing() {
+        return fail(&sentence);
+    }
+    let result = match arguments.role {
+        Role::Task => return task::main(),
+        Role::Params(arguments) => params::main(&arguments),
+        Role::Seal(settings) => on_runtime(seal::main(settings)),
+        Role::Prove(settings) => on_runtime(prove::main(settings)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&format!("{e:#}")),
+    }
+}
+
+/// One thread is enough: all computing is in child processes.
+fn on_runtime(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(role)
+}
+
+fn fail(sentence: &str) -> ExitCode {
+    tracing::error!("{sentence}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,157 @@
+//! Starts a task process, speaks with it, and kills it when nobody waits for it any more.
+//!
+//! Effects: processes. Never: a child that outlives the future that waits for it; a setting of the
+//! proof library in our own environment.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+};
+
+use filstar_sealing::{Class, Output, params::parents_dir};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+};
+
+use crate::wire::{Failure, Line, Progress, Request};
+
+/// Variables of ours that a task process inherits.
+const INHERITED: [&str; 5] = [
+    "PATH",
+    "HOME",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    "FILSTAR_PAUSE_AT",
+];
+
+/// What task processes are started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Starter {
+    program: PathBuf,
+    env: BTreeMap<OsString, OsString>,
+}
+
+impl Starter {
+    /// Processes of our own program, with parameters in `params`.
+    ///
+    /// # Errors
+    /// When the system does not say which program we are.
+    pub(crate) fn new(params: &Path, tmp: &Path, threads: usize) -> std::io::Result<Self> {
+        let mut env = BTreeMap::new();
+        for name in INHERITED {
+            if let Some(value) = std::env::var_os(name) {
+                env.insert(name.into(), value);
+            }
+        }
+        let mut parents = parents_dir(params).into_os_string();
+        // The library puts this before a file name as it is.
+        parents.push("/");
+        let mut set = |name: &str, value: OsString| env.insert(name.into(), value);
+        set("FIL_PROOFS_PARAMETER_CACHE", params.into());
+        set("FIL_PROOFS_PARENT_CACHE", parents);
+        set("RAYON_NUM_THREADS", threads.to_string().into());
+        set("TMPDIR", tmp.into());
+        Ok(Self {
+            program: std::env::current_exe()?,
+            env,
+        })
+    }
+
+    /// The same with further variables; they win.
+    #[must_use]
+    pub(crate) fn with(&self, more: &BTreeMap<String, String>) -> Self {
+        let mut other = self.clone();
+        other
+            .env
+            .extend(more.iter().map(|(k, v)| (k.into(), v.into())));
+        other
+    }
+
+    /// Runs a task; dropping the future kills it.
+    ///
+    /// # Errors
+    /// What the task said, or `Temporary` when it died without a word.
+    pub(crate) async fn run(
+        &self,
+        request: &Request,
+        mut on_progress: impl FnMut(Progress),
+    ) -> Result<Output, Failure> {
+        let lost = |e: std::io::Error| {
+            Failure::new(
+                Class::Temporary,
+                format!("cannot speak with the task process: {e}"),
+            )
+        };
+        let mut child = self.start(request).await.map_err(lost)?;
+        let Some(out) = child.stdout.take() else {
+            return Err(Failure::new(
+                Class::Temporary,
+                "the task process has no output",
+            ));
+        };
+        let mut lines = BufReader::new(out).lines();
+        while let Some(text) = lines.next_line().await.map_err(lost)? {
+            match serde_json::from_str(&text) {
+                Ok(Line::Progress(p)) => on_progress(p),
+                Ok(Line::Result(output)) => return Ok(output),
+                Ok(Line::Error(failure)) => return Err(failure),
+                Err(e) => tracing::warn!(error = %e, line = text, "not a line of ours"),
+            }
+        }
+        Err(silent(child.wait().await.map_err(lost)?))
+    }
+
+    async fn start(&self, request: &Request) -> std::io::Result<Child> {
+        let mut child = Command::new(&self.program)
+            .arg("task")
+            .env_clear()
+            .envs(&self.env)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut text = serde_json::to_vec(request)?;
+        text.push(b'\n');
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(&text).await?;
+        }
+        Ok(child)
+    }
+}
+
+/// A process that ended without a result.
+fn silent(status: ExitStatus) -> Failure {
+    let text = match (status.signal(), status.code()) {
+        (Some(9), _) => {
+            "the task process was killed by signal 9; if nobody did that, it took more memory than \
+             the pod may have"
+                .to_owned()
+        }
+        (Some(signal), _) => format!("the task process died by signal {signal}"),
+        (None, Some(code)) => format!("the task process ended with status {code} and no result"),
+        (None, None) => "the task process ended without a result".to_owned(),
+    };
+    Failure::new(Class::Temporary, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn death_by_signal_is_temporary_and_says_which() {
+        let failure = silent(ExitStatus::from_raw(7));
+        assert_eq!(failure.class, Class::Temporary);
+        assert!(failure.message.contains("signal 7"), "{failure}");
+        assert!(silent(ExitStatus::from_raw(9)).message.contains("memory"));
+        assert!(
+            silent(ExitStatus::from_raw(101 << 8))
+                .message
+                .contains("status 101")
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! Which CPUs and memory nodes the kernel gave us, compared with what was promised.
+//!
+//! In: `/proc/self/status`, the cpuset cgroup (v1 and v2), `sched_getaffinity`. Out: a verdict.
+//! Reading is apart from judging, so that judging is tested as data.
+
+use std::{fs, path::Path};
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+/// What the kernel says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// CPUs that this process may run on, by the scheduler.
+    pub(crate) cpus: Vec<u32>,
+    /// CPUs of its cgroup, where the kernel shows them.
+    pub(crate) cgroup: Option<Vec<u32>>,
+    /// Memory nodes, as a list such as `0-1`.
+    pub(crate) memory_nodes: String,
+}
+
+/// Whether a promise was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Whether it was.
+    pub(crate) verified: bool,
+    /// Reason of the condition.
+    pub(crate) reason: &'static str,
+    /// Both numbers.
+    pub(crate) message: String,
+}
+
+/// Asks the kernel.
+pub(crate) fn find() -> Found {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let cgroup = [
+        "/sys/fs/cgroup/cpuset.cpus.effective",
+        "/sys/fs/cgroup/cpuset/cpuset.effective_cpus",
+        "/sys/fs/cgroup/cpuset/cpuset.cpus",
+    ];
+    Found {
+        cpus: affinity(),
+        cgroup: cgroup.iter().find_map(|p| read_list(Path::new(p))),
+        memory_nodes: field(&status, "Mems_allowed_list:")
+            .unwrap_or("unknown")
+            .to_owned(),
+    }
+}
+
+/// Compares what was found with the number of exclusive CPUs asked for; 0 asks for shared ones.
+pub(crate) fn judge(found: &Found, asked: u32) -> Verdict {
+    let count = found.cpus.len();
+    let memory = &found.memory_nodes;
+    let set = to_list(&found.cpus);
+    if asked == 0 {
+        let message = format!("{count} shared cpus ({set}), memory nodes {memory}");
+        return Verdict {
+            verified: true,
+            reason: "Verified",
+            message,
+        };
+    }
+    let numbers = format!("cpus {count} ({set}) of {asked} asked, memory nodes {memory}");
+    let asked = asked as usize;
+    match &found.cgroup {
+        Some(cgroup) if count == asked && cgroup.len() != asked => Verdict {
+            verified: false,
+            reason: "CpusetMismatch",
+            message: format!("{numbers}, but the cgroup has cpus {}", to_list(cgroup)),
+        },
+        _ if count == asked => Verdict {
+            verified: true,
+            reason: "Verified",
+            message: numbers,
+        },
+        _ => Verdict {
+            verified: false,
+            reason: "CpusetMismatch",
+            message: format!(
+                "{numbers}: kubelet needs cpuManagerPolicy static, and the pod must be Guaranteed \
+                 with whole cpus"
+            ),
+        },
+    }
+}
+
+fn affinity() -> Vec<u32> {
+    let Ok(set) = sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..CpuSet::MAX_CPU)
+        .filter(|c| set.is_set(*c))
+        .filter_map(|c| u32::try_from(c).ok())
+        .collect()
+}
+
+fn read_list(path: &Path) -> Option<Vec<u32>> {
+    parse_list(fs::read_to_string(path).ok()?.trim()).filter(|l| !l.is_empty())
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status
+        .lines()
+        .find_map(|l| l.strip_prefix(name))
+        .map(str::trim)
+}
+
+/// Parses a list of the kernel, such as `0-3,8`.
+fn parse_list(text: &str) -> Option<Vec<u32>> {
+    let mut all = Vec::new();
+    for part in text.split(',').filter(|p| !p.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        // No machine has more; a file that says so is not believed.
+        if last > 1 << 16 || first > last {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
+}
+
+/// Writes CPUs as the kernel does.
+fn to_list(cpus: &[u32]) -> String {
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for cpu in cpus {
+        match parts.last_mut() {
+            Some((_, last)) if *last + 1 == *cpu => *last = *cpu,
+            _ => parts.push((*cpu, *cpu)),
+        }
+    }
+    let text = |(a, b): &(u32, u32)| {
+        if a == b {
+            a.to_string()
+        } else {
+            format!("{a}-{b}")
+        }
+    };
+    parts.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(cpus: &[u32], cgroup: Option<&[u32]>) -> Found {
+        let cgroup = cgroup.map(<[u32]>::to_vec);
+        Found {
+            cpus: cpus.to_vec(),
+            cgroup,
+            memory_nodes: "0".into(),
+        }
+    }
+
+    #[test]
+    fn exclusive_set_of_the_asked_size_is_verified() {
+        let v = judge(&found(&[1], Some(&[1])), 1);
+        assert!(v.verified);
+        assert_eq!(v.message, "cpus 1 (1) of 1 asked, memory nodes 0");
+        assert!(judge(&found(&[2, 3], None), 2).verified);
+    }
+
+    #[test]
+    fn other_numbers_are_a_mismatch_with_both_numbers() {
+        let v = judge(&found(&[0, 1], Some(&[0, 1])), 1);
+        assert_eq!((v.verified, v.reason), (false, "CpusetMismatch"));
+        assert!(
+            v.message.contains("cpus 2 (0-1) of 1 asked"),
+            "{}",
+            v.message
+        );
+        let v = judge(&found(&[1], Some(&[0, 1])), 1);
+        assert!(
+            !v.verified && v.message.contains("cgroup has cpus 0-1"),
+            "{}",
+            v.message
+        );
+    }
+
+    #[test]
+    fn shared_cpus_are_always_fine() {
+        assert!(judge(&found(&[0, 1], None), 0).verified);
+    }
+
+    #[test]
+    fn lists_of_the_kernel_are_read_and_written() {
+        assert_eq!(parse_list("0-3,8"), Some(vec![0, 1, 2, 3, 8]));
+        assert_eq!(to_list(&[0, 1, 2, 3, 8]), "0-3,8");
+        for bad in ["x", "3-1", "0-99999999", "1-"] {
+            assert_eq!(parse_list(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_cpus() {
+        assert!(!find().cpus.is_empty());
+    }
+}

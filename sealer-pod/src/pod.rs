@@ -1,0 +1,71 @@
+//! What both roles do as pods: connect, say where the kernel put them, hear that they shall stop.
+
+use anyhow::Context;
+use filstar_crds::conditions::POD_PLACEMENT_VERIFIED;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{placement::Verdict, settings};
+
+/// Connects to the API server.
+///
+/// # Errors
+/// When there is no service account and no kubeconfig.
+pub(crate) async fn connect() -> anyhow::Result<Client> {
+    // Somebody else may have chosen already; then that one is used.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    Client::try_default()
+        .await
+        .context("cannot connect to the Kubernetes API")
+}
+
+/// Completes when the pod is asked to stop.
+///
+/// # Errors
+/// When signals cannot be heard.
+pub(crate) async fn stopped() -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("asked to stop: task processes are killed, their tasks go on later");
+    Ok(())
+}
+
+/// Sets the condition of placement on our own pod.
+///
+/// # Errors
+/// What the API server says.
+pub(crate) async fn report_placement(
+    client: &Client,
+    pod: &settings::Pod,
+    manager: &str,
+    verdict: &Verdict,
+    since: Timestamp,
+) -> kube::Result<()> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.pod_namespace);
+    let patch = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": pod.pod_name, "uid": pod.pod_uid},
+        "status": {"conditions": [{
+            "type": POD_PLACEMENT_VERIFIED,
+            "status": if verdict.verified { "True" } else { "False" },
+            "reason": verdict.reason,
+            "message": verdict.message,
+            "lastTransitionTime": since,
+        }]},
+    });
+    let params = PatchParams::apply(manager).force();
+    api.patch_status(&pod.pod_name, &params, &Patch::Apply(&patch))
+        .await
+        .map(drop)
+}

@@ -1,0 +1,474 @@
+//! Role `seal`: a sector's kubelet. Watches the Sectors of its group, runs the tasks bound to its
+//! own pod in child processes, reports.
+//!
+//! ```text
+//! watch ─► sectors ─► decide ─► start, cancel ─► child processes
+//!                                                  │ progress, end
+//!                   Sector status.sealer ◄─ reports ◄─┘
+//! ```
+//! Effects: child processes; the status of Sectors whose task is ours; the capacity of stores; a
+//! condition on our pod. Never: two runs of one sector at once; a report about a task that is no
+//! longer in its Sector.
+
+mod decide;
+mod input;
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use filstar_crds::{
+    Progress, SealerReport, SealingGroup, Sector, SectorStore, TaskClass, TaskResult, TaskState,
+    labels, managers,
+};
+use filstar_sealing::Output;
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::json;
+use tokio::{sync::mpsc, task::AbortHandle};
+
+use self::{
+    decide::{Action, decide, ours},
+    input::Folders,
+    report::Reports,
+};
+use crate::{
+    child::Starter,
+    http::{self, Health},
+    metrics::Metrics,
+    placement::{self, Verdict},
+    pod,
+    settings::{self, Policy},
+    wire::{self, Failure, Request},
+};
+
+/// Reports that wait, placement and probes are looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+/// What the kernel gave us is looked at this often.
+const PLACEMENT_EVERY: Duration = Duration::from_secs(60);
+/// A call that takes longer counts as failed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest text of an error that the API takes.
+const MAX_ERROR_CHARS: usize = 4000;
+
+/// Runs until the pod is asked to stop.
+///
+/// # Errors
+/// When the pod's surroundings are not as they must be; what may get better is waited for.
+pub(crate) async fn main(settings: settings::Seal) -> anyhow::Result<()> {
+    let (health, metrics) = (Health::new(), Metrics::new()?);
+    http::serve(settings.pod.listen, health.clone(), metrics.clone())
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.pod.listen))?;
+    let client = pod::connect().await?;
+    tokio::select! {
+        stopped = pod::stopped() => stopped,
+        ended = Sealer::new(settings, client, health, metrics)?.run() => ended,
+    }
+}
+
+/// What a child process told.
+enum Event {
+    Progress(wire::Progress),
+    End(Box<Result<Output, Failure>>),
+}
+
+struct Running {
+    task_id: String,
+    kind: &'static str,
+    started: Timestamp,
+    process: AbortHandle,
+}
+
+struct Sealer {
+    settings: settings::Seal,
+    folders: Folders,
+    client: Client,
+    health: Health,
+    metrics: Metrics,
+    starter: Starter,
+    sectors: BTreeMap<String, Sector>,
+    /// Sectors of a listing that is not complete yet.
+    listing: Option<BTreeMap<String, Sector>>,
+    synced: bool,
+    running: BTreeMap<String, Running>,
+    reports: Reports,
+    verdict: Verdict,
+    verdict_told: Option<Verdict>,
+    verdict_read: Instant,
+    events: (
+        mpsc::UnboundedSender<(String, String, Event)>,
+        mpsc::UnboundedReceiver<(String, String, Event)>,
+    ),
+}
+
+impl Sealer {
+    fn new(
+        settings: settings::Seal,
+        client: Client,
+        health: Health,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        let found = placement::find();
+        let verdict = placement::judge(&found, settings.pod.cpus);
+        tracing::info!(verified = verdict.verified, "{}", verdict.message);
+        let starter = Starter::new(
+            &settings.pod.params,
+            &settings.pod.tmp,
+            found.cpus.len().max(1),
+        )?;
+        let folders = Folders {
+            scratch: settings.scratch.clone(),
+            stores: settings.pod.stores.clone(),
+        };
+        Ok(Self {
+            settings,
+            folders,
+            client,
+            health,
+            metrics,
+            starter,
+            sectors: BTreeMap::new(),
+            listing: None,
+            synced: false,
+            running: BTreeMap::new(),
+            reports: Reports::default(),
+            verdict,
+            verdict_told: None,
+            verdict_read: Instant::now(),
+            events: mpsc::unbounded_channel(),
+        })
+    }
+
+    async fn run(mut self) -> anyhow::Result<()> {
+        let api: Api<Sector> =
+            Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
+        let label = format!("{}={}", labels::GROUP, self.settings.group);
+        let config = watcher::Config::default().labels(&label);
+        let mut watch = watcher(api, config).default_backoff().boxed();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = watch.next() => match event {
+                    Some(Ok(event)) => self.watched(event),
+                    Some(Err(e)) => self.call_failed("watch sectors", &e),
+                    None => anyhow::bail!("the watch of Sectors ended"),
+                },
+                Some((sector, task_id, event)) = self.events.1.recv() => {
+                    self.heard(&sector, &task_id, event).await;
+                }
+                _ = tick.tick() => self.look_around().await,
+            }
+            self.act().await;
+            self.tell().await;
+            self.health.turn();
+            self.health.ready(self.not_ready());
+        }
+    }
+
+    fn watched(&mut self, event: watcher::Event<Sector>) {
+        match event {
+            watcher::Event::Init => self.listing = Some(BTreeMap::new()),
+            watcher::Event::InitApply(s) => {
+                self.listing.get_or_insert_default().insert(s.name_any(), s);
+            }
+            watcher::Event::InitDone => {
+                self.sectors = self.listing.take().unwrap_or_default();
+                self.synced = true;
+            }
+            watcher::Event::Apply(s) => {
+                self.sectors.insert(s.name_any(), s);
+            }
+            watcher::Event::Delete(s) => {
+                self.sectors.remove(&s.name_any());
+            }
+        }
+        let (sectors, uid) = (&self.sectors, &self.settings.pod.pod_uid);
+        self.reports.retain(|name, report| {
+            let task = sectors.get(name).and_then(|s| ours(s, uid));
+            task.is_some_and(|t| t.id == report.task_id)
+        });
+    }
+
+    async fn act(&mut self) {
+        if !self.synced {
+            return;
+        }
+        let running = self
+            .running
+            .iter()
+            .map(|(n, r)| (n.clone(), r.task_id.clone()))
+            .collect();
+        let may = self.may_compute();
+        let known = self.reports.known();
+        let uid = &self.settings.pod.pod_uid;
+        for action in decide(&self.sectors, uid, &running, &known, may) {
+            match action {
+                Action::Start(name) => self.start(&name).await,
+                Action::Cancel(name) => self.cancel(&name),
+            }
+        }
+    }
+
+    async fn start(&mut self, name: &str) {
+        let Some(sector) = self.sectors.get(name) else {
+            return;
+        };
+        let Some(task) = ours(sector, &self.settings.pod.pod_uid) else {
+            return;
+        };
+        let (task_id, kind) = (task.id.clone(), task.kind.as_str());
+        let started = Timestamp::now();
+        let request = input::request(sector, &self.folders).and_then(|r| self.mounted(r));
+        let request = match request {
+            Ok(request) => request,
+            Err(failure) => return self.end(name, &task_id, kind, started, Err(failure)),
+        };
+        let starter = self.starter.with(&self.group_env().await);
+        tracing::info!(sector = name, task = task_id, "task starts");
+        let (events, sector, id) = (self.events.0.clone(), name.to_owned(), task_id.clone());
+        let process = tokio::spawn(async move {
+            let send = |event| drop(events.send((sector.clone(), id.clone(), event)));
+            let ended = starter.run(&request, |p| send(Event::Progress(p))).await;
+            send(Event::End(Box::new(ended)));
+        });
+        self.metrics.running.inc();
+        let process = process.abort_handle();
+        let running = Running {
+            task_id: task_id.clone(),
+            kind,
+            started,
+            process,
+        };
+        self.running.insert(name.to_owned(), running);
+        self.reports
+            .set(name, report(&task_id, TaskState::Running, started));
+    }
+
+    /// The store that a task lands in must be mounted here.
+    fn mounted(&self, request: Request) -> Result<Request, Failure> {
+        if let filstar_sealing::Task::Land(land) = &request.task
+            && !land.store.is_dir()
+        {
+            let text = format!(
+                "{} is not there: this pod does not mount the store; it does after its next start",
+                land.store.display()
+            );
+            return Err(Failure::new(filstar_sealing::Class::Temporary, text));
+        }
+        Ok(request)
+    }
+
+    fn cancel(&mut self, name: &str) {
+        if let Some(running) = self.running.remove(name) {
+            tracing::info!(sector = name, task = running.task_id, "task is cancelled");
+            running.process.abort();
+            self.metrics.running.dec();
+            self.metrics
+                .tasks
+                .with_label_values(&[running.kind, "Cancelled"])
+                .inc();
+        }
+    }
+
+    async fn heard(&mut self, name: &str, task_id: &str, event: Event) {
+        let Some(running) = self.running.get(name).filter(|r| r.task_id == task_id) else {
+            return;
+        };
+        match event {
+            Event::Progress(p) => {
+                let mut now = report(task_id, TaskState::Running, running.started);
+                let detail = p.detail.chars().take(250).collect();
+                now.progress = Some(Progress {
+                    percent: p.percent.min(100),
+                    detail,
+                });
+                self.reports.set(name, now);
+            }
+            Event::End(ended) => {
+                let (kind, started) = (running.kind, running.started);
+                self.running.remove(name);
+                self.metrics.running.dec();
+                let landed = matches!(*ended, Ok(Output::Land(_)));
+                let result = self.sectors.get(name).map_or_else(
+                    || {
+                        Err(Failure::new(
+                            filstar_sealing::Class::Temporary,
+                            "the Sector is gone",
+                        ))
+                    },
+                    |sector| ended.and_then(|output| input::result(sector, output)),
+                );
+                let ok = result.is_ok();
+                self.end(name, task_id, kind, started, result);
+                if landed && ok {
+                    self.tell_store(name).await;
+                }
+            }
+        }
+    }
+
+    fn end(
+        &mut self,
+        name: &str,
+        task_id: &str,
+        kind: &'static str,
+        started: Timestamp,
+        result: Result<TaskResult, Failure>,
+    ) {
+        let now = Timestamp::now();
+        let seconds = now.duration_since(started).as_secs_f64();
+        let mut end = report(task_id, TaskState::Succeeded, started);
+        end.finished = Some(Time(now));
+        let outcome = match result {
+            Ok(result) => {
+                tracing::info!(sector = name, task = task_id, seconds, "task succeeded");
+                end.result = Some(result);
+                "Succeeded".to_owned()
+            }
+            Err(failure) => {
+                tracing::error!(sector = name, task = task_id, seconds, %failure, "task failed");
+                end.state = TaskState::Failed;
+                end.error_class = Some(input::class(failure.class));
+                end.error = Some(failure.message.chars().take(MAX_ERROR_CHARS).collect());
+                failure.class.to_string()
+            }
+        };
+        self.metrics
+            .tasks
+            .with_label_values(&[kind, outcome.as_str()])
+            .inc();
+        self.metrics
+            .seconds
+            .with_label_values(&[kind])
+            .observe(seconds);
+        self.reports.set(name, end);
+    }
+
+    async fn tell(&mut self) {
+        let api: Api<Sector> =
+            Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
+        for (name, report) in self.reports.due(Instant::now()) {
+            let patch = json!({
+                "apiVersion": "filstar.io/v1alpha1",
+                "kind": "Sector",
+                "metadata": {"name": name, "uid": self.sectors.get(&name).and_then(Sector::uid)},
+                "status": {"sealer": report},
+            });
+            let params = PatchParams::apply(managers::SEALER).force();
+            let patch = Patch::Apply(&patch);
+            let call = api.patch_status(&name, &params, &patch);
+            let ok = match tokio::time::timeout(CALL_TIMEOUT, call).await {
+                Ok(Ok(_)) => true,
+                Ok(Err(e)) => {
+                    self.call_failed("report on a sector", &e);
+                    false
+                }
+                Err(e) => {
+                    self.call_failed("report on a sector", &e);
+                    false
+                }
+            };
+            self.reports.told(&name, report, ok, Instant::now());
+        }
+    }
+
+    /// Tells how full a store is after something landed; the next landing tells it again.
+    async fn tell_store(&self, sector: &str) {
+        let status = self.sectors.get(sector).and_then(|s| s.status.as_ref());
+        let Some(store) = status.and_then(|s| s.store.as_ref()).map(|s| &s.name) else {
+            return;
+        };
+        let Ok(disk) = rustix::fs::statvfs(self.folders.stores.join(store)) else {
+            return;
+        };
+        let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+        let percent = (used * 100).div_ceil((used + disk.f_bavail).max(1));
+        let patch = json!({
+            "apiVersion": "filstar.io/v1alpha1",
+            "kind": "SectorStore",
+            "metadata": {"name": store},
+            "status": {
+                "capacity": format!("{}Gi", (disk.f_blocks * disk.f_frsize) >> 30),
+                "usedPercent": percent,
+            },
+        });
+        let api: Api<SectorStore> =
+            Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
+        let params = PatchParams::apply(managers::SEALER).force();
+        let patch = Patch::Apply(&patch);
+        match tokio::time::timeout(CALL_TIMEOUT, api.patch_status(store, &params, &patch)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => self.call_failed("report on a store", &e),
+            Err(e) => self.call_failed("report on a store", &e),
+        }
+    }
+
+    async fn group_env(&self) -> BTreeMap<String, String> {
+        let api: Api<SealingGroup> =
+            Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
+        match tokio::time::timeout(CALL_TIMEOUT, api.get(&self.settings.group)).await {
+            Ok(Ok(group)) => return group.spec.env,
+            Ok(Err(e)) => self.call_failed("read the group", &e),
+            Err(e) => self.call_failed("read the group", &e),
+        }
+        BTreeMap::new()
+    }
+
+    async fn look_around(&mut self) {
+        if self.verdict_read.elapsed() >= PLACEMENT_EVERY {
+            self.verdict = placement::judge(&placement::find(), self.settings.pod.cpus);
+            self.verdict_read = Instant::now();
+        }
+        self.metrics.placed.set(i64::from(self.verdict.verified));
+        if self.verdict_told.as_ref() == Some(&self.verdict) {
+            return;
+        }
+        let (client, pod, now) = (&self.client, &self.settings.pod, Timestamp::now());
+        let call = pod::report_placement(client, pod, managers::SEALER, &self.verdict, now);
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(())) => self.verdict_told = Some(self.verdict.clone()),
+            Ok(Err(e)) => self.call_failed("report placement", &e),
+            Err(e) => self.call_failed("report placement", &e),
+        }
+    }
+
+    fn may_compute(&self) -> bool {
+        self.verdict.verified || self.settings.placement_policy == Policy::Preferred
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        if !self.may_compute() {
+            return Some(self.verdict.message.clone());
+        }
+        (!self.synced).then(|| "the Sectors were not listed yet".to_owned())
+    }
+
+    fn call_failed(&self, what: &'static str, error: &dyn std::fmt::Display) {
+        tracing::warn!(%error, "cannot {what}: it is tried again");
+        self.metrics.call_errors.with_label_values(&[what]).inc();
+    }
+}
+
+fn report(task_id: &str, state: TaskState, started: Timestamp) -> SealerReport {
+    SealerReport {
+        task_id: task_id.to_owned(),
+        state,
+        started: Some(Time(started)),
+        finished: None,
+        progress: None,
+        result: None,
+        error_class: None::<TaskClass>,
+        error: None,
+    }
+}

@@ -1,0 +1,126 @@
+//! Reports about tasks: kept until they are told, told no more often than needed. Pure.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use filstar_crds::{SealerReport, TaskState};
+
+/// Progress is told no more often than this.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// Pause after the first failed try; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What this process knows of its tasks, by sector.
+#[derive(Debug, Default)]
+pub(crate) struct Reports(BTreeMap<String, Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    report: SealerReport,
+    told: Option<SealerReport>,
+    not_before: Option<Instant>,
+    failures: u32,
+}
+
+impl Reports {
+    /// The newest report of each sector.
+    pub(crate) fn known(&self) -> BTreeMap<String, SealerReport> {
+        self.0
+            .iter()
+            .map(|(name, e)| (name.clone(), e.report.clone()))
+            .collect()
+    }
+
+    /// Replaces what is known; an important change is due at once.
+    pub(crate) fn set(&mut self, sector: &str, report: SealerReport) {
+        let new = Entry {
+            report: report.clone(),
+            told: None,
+            not_before: None,
+            failures: 0,
+        };
+        let entry = self.0.entry(sector.to_owned()).or_insert(new);
+        let same_state =
+            entry.report.state == report.state && entry.report.task_id == report.task_id;
+        if !same_state {
+            entry.not_before = None;
+        }
+        entry.report = report;
+    }
+
+    /// Forgets all but what `keep` wants: a task that nobody asks for is not spoken of.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str, &SealerReport) -> bool) {
+        self.0.retain(|name, e| keep(name, &e.report));
+    }
+
+    /// What is to be told now.
+    pub(crate) fn due(&self, now: Instant) -> Vec<(String, SealerReport)> {
+        let due = self.0.iter().filter(|(_, e)| {
+            e.told.as_ref() != Some(&e.report) && e.not_before.is_none_or(|t| t <= now)
+        });
+        due.map(|(name, e)| (name.clone(), e.report.clone()))
+            .collect()
+    }
+
+    /// A report was told, or could not be.
+    pub(crate) fn told(&mut self, sector: &str, report: SealerReport, ok: bool, now: Instant) {
+        let Some(entry) = self.0.get_mut(sector) else {
+            return;
+        };
+        if ok {
+            entry.failures = 0;
+            let ended = report.state != TaskState::Running;
+            entry.not_before = (!ended).then(|| now + PROGRESS_EVERY);
+            entry.told = Some(report);
+        } else {
+            let pause = FIRST_PAUSE * 2u32.saturating_pow(entry.failures.min(8));
+            entry.failures += 1;
+            entry.not_before = Some(now + pause.min(LONGEST_PAUSE));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(state: TaskState, percent: u32) -> SealerReport {
+        serde_json::from_value(serde_json::json!({
+            "taskId": "PC1-1", "state": state, "progress": {"percent": percent, "detail": ""},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn progress_waits_and_the_end_does_not() {
+        let (mut reports, now) = (Reports::default(), Instant::now());
+        let first = report(TaskState::Running, 0);
+        reports.set("a", first.clone());
+        assert_eq!(reports.due(now).len(), 1);
+        reports.told("a", first, true, now);
+        assert_eq!(reports.due(now), []);
+        reports.set("a", report(TaskState::Running, 50));
+        assert_eq!(reports.due(now), []);
+        assert_eq!(reports.due(now + PROGRESS_EVERY).len(), 1);
+        reports.set("a", report(TaskState::Succeeded, 100));
+        assert_eq!(reports.due(now).len(), 1);
+    }
+
+    #[test]
+    fn failed_telling_is_repeated_with_pauses_until_it_works() {
+        let (mut reports, mut now) = (Reports::default(), Instant::now());
+        let end = report(TaskState::Succeeded, 100);
+        reports.set("a", end.clone());
+        for _ in 0..20 {
+            reports.told("a", end.clone(), false, now);
+            assert_eq!(reports.due(now), []);
+            now += LONGEST_PAUSE;
+            assert_eq!(reports.due(now).len(), 1);
+        }
+        reports.told("a", end, true, now);
+        assert_eq!(reports.due(now + LONGEST_PAUSE), []);
+    }
+}

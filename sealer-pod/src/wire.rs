@@ -1,0 +1,61 @@
+//! What a supervisor and its task process say to each other: one JSON object per line.
+
+use filstar_sealing::{Class, Output, Task};
+use serde::{Deserialize, Serialize};
+
+/// What the supervisor asks; the only line that it writes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Request {
+    /// The task with its input.
+    pub(crate) task: Task,
+    /// Whether to forget what the phase left behind.
+    #[serde(default)]
+    pub(crate) from_scratch: bool,
+}
+
+/// What the task process answers; `Result` or `Error` is the last line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Line {
+    /// How far it is.
+    Progress(Progress),
+    /// It is done.
+    Result(Output),
+    /// It failed.
+    Error(Failure),
+}
+
+/// How far a task is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Done, in percent.
+    pub(crate) percent: u32,
+    /// For people.
+    pub(crate) detail: String,
+}
+
+/// Why a task failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{class}: {message}")]
+pub(crate) struct Failure {
+    /// What to do about it.
+    pub(crate) class: Class,
+    /// Which file, what happened, what to do.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<filstar_sealing::Error> for Failure {
+    fn from(e: filstar_sealing::Error) -> Self {
+        Self::new(e.class(), e.to_string())
+    }
+}

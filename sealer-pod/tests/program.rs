@@ -1,0 +1,169 @@
+//! The program as others start it: roles `params` and `task`.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sealer-pod"))
+}
+
+/// Runs one task and returns the lines that it wrote.
+fn task(env: &[(&str, &str)], request: &str) -> Vec<Value> {
+    let mut child = program()
+        .arg("task")
+        .envs(env.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("{request}\n").as_bytes())
+        .unwrap();
+    let Output { status, stdout, .. } = child.wait_with_output().unwrap();
+    assert!(status.success(), "{status}");
+    let text = String::from_utf8(stdout).unwrap();
+    text.lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
+}
+
+fn request(root: &Path, task: &str, more: &Value) -> String {
+    let mut input = json!({"place": {
+        "sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1", "root": root,
+    }});
+    input
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    json!({"task": {"task": task, "input": input}, "fromScratch": false}).to_string()
+}
+
+fn params(dir: &Path, more: &[&str]) -> Output {
+    program()
+        .args([
+            "params",
+            "--proof",
+            "StackedDrg2KiBV1P1",
+            "--only",
+            "parents",
+            "--dir",
+        ])
+        .arg(dir)
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn version_is_told() {
+    let out = program().arg("--version").output().unwrap();
+    assert!(
+        String::from_utf8(out.stdout)
+            .unwrap()
+            .starts_with("sealer-pod ")
+    );
+}
+
+#[test]
+fn params_are_checked_made_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = params(dir.path(), &["--check"]);
+    assert!(!out.status.success());
+    assert!(
+        String::from_utf8(out.stderr)
+            .unwrap()
+            .contains("is not there")
+    );
+    assert!(params(dir.path(), &[]).status.success());
+    assert!(params(dir.path(), &["--check", "--full"]).status.success());
+}
+
+#[test]
+fn tasks_run_over_a_pipe_with_progress_and_result() {
+    let (dir, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert!(params(made.path(), &[]).status.success());
+    let parents = format!("{}/parents/", made.path().display());
+    let env = [("FIL_PROOFS_PARENT_CACHE", parents.as_str())];
+    let lines = task(&env, &request(dir.path(), "addPiece", &json!({})));
+    assert_eq!(lines.last().unwrap()["result"]["task"], "addPiece");
+    let ticket = json!({"ticket": "09".repeat(32)});
+    let lines = task(&env, &request(dir.path(), "pc1", &ticket));
+    assert!(
+        lines[0]["progress"]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("PC1"),
+        "{lines:?}"
+    );
+    let lines = task(&env, &request(dir.path(), "pc2", &ticket));
+    let output = &lines.last().unwrap()["result"]["output"];
+    assert_eq!(output["commR"].as_str().unwrap().len(), 64, "{lines:?}");
+}
+
+#[test]
+fn task_that_cannot_run_says_why_with_a_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = task(&[], "nonsense");
+    assert_eq!(lines.last().unwrap()["error"]["class"], "Fatal");
+    let lines = task(
+        &[],
+        &request(dir.path(), "pc1", &json!({"ticket": "09".repeat(32)})),
+    );
+    let error = &lines.last().unwrap()["error"];
+    assert_eq!(error["class"], "Corrupt");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("AddPiece has to run"),
+        "{error}"
+    );
+}
+
+/// Only in test builds: `cargo test --features filstar-sealer-pod/test-points`.
+#[cfg(feature = "test-points")]
+#[test]
+fn task_held_at_a_point_and_killed_goes_on_as_if_nothing_had_happened() {
+    let (dir, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert!(params(made.path(), &[]).status.success());
+    let parents = format!("{}/parents/", made.path().display());
+    let env = [("FIL_PROOFS_PARENT_CACHE", parents.as_str())];
+    let ticket = json!({"ticket": "09".repeat(32)});
+    task(&env, &request(dir.path(), "addPiece", &json!({})));
+    task(&env, &request(dir.path(), "pc1", &ticket));
+    let mut child = program()
+        .arg("task")
+        .envs(env)
+        .env("FILSTAR_PAUSE_AT", "pc2")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let text = format!("{}\n", request(dir.path(), "pc2", &ticket));
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let here = dir.path().join("paused-pc2-s-t01000-7");
+    while !here.exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended without pausing");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let lines = task(&env, &request(dir.path(), "pc2", &ticket));
+    assert!(
+        lines.last().unwrap()["result"]["output"]["commR"].is_string(),
+        "{lines:?}"
+    );
+}
