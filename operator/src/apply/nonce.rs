@@ -1,0 +1,46 @@
+//! One signature at a time for each sender, and the smallest nonce that it may get.
+//!
+//! A nonce that was stored once is never given to another message: not even when the plan that asks for the next
+//! one has not seen the store yet, or another Miner has the same sender.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
+
+/// The turn of one sender, with the smallest nonce that is still free as far as this process knows.
+pub(super) type Turn = OwnedMutexGuard<u64>;
+
+/// All senders, by their address as the network writes it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nonces(Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<u64>>>>>);
+
+impl Nonces {
+    /// Waits for the sender's turn.
+    pub(super) async fn turn(&self, sender: &str) -> Turn {
+        let own = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(sender.to_owned()).or_default().clone()
+        };
+        own.lock_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sender_remembers_its_floor_and_has_one_turn_at_a_time() {
+        let nonces = Nonces::default();
+        let mut turn = nonces.turn("t1a").await;
+        assert_eq!(*turn, 0);
+        *turn = 6;
+        let other = nonces.turn("t1b").await;
+        assert_eq!(*other, 0);
+        let mut waiting = std::pin::pin!(nonces.turn("t1a"));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(turn);
+        assert_eq!(*waiting.await, 6);
+    }
+}

@@ -1,0 +1,189 @@
+//! Tells people what happened, as Kubernetes events. Best effort: nothing waits for an event, and none is missed
+//! by a decision.
+
+use filstar_crds::{MessageState, SectorPhase};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder as Publisher, Reporter};
+use kube::{Resource, ResourceExt};
+use tokio::sync::mpsc;
+
+use crate::action::Action;
+use crate::world::{Id, World};
+
+/// Events that wait to be published; more are dropped.
+const BACKLOG: usize = 64;
+
+/// Something to tell about an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    about: ObjectReference,
+    warning: bool,
+    action: &'static str,
+    reason: String,
+    text: String,
+}
+
+/// Publishes notes in the background.
+#[derive(Clone, Debug)]
+pub struct Recorder(mpsc::Sender<Note>);
+
+impl Recorder {
+    /// Starts the task that publishes.
+    pub fn start(client: Client, instance: Option<String>) -> Self {
+        let (sender, mut notes) = mpsc::channel::<Note>(BACKLOG);
+        let publisher = Publisher::new(
+            client,
+            Reporter {
+                controller: "filstar-operator".into(),
+                instance,
+            },
+        );
+        tokio::spawn(async move {
+            while let Some(note) = notes.recv().await {
+                let event = Event {
+                    type_: if note.warning {
+                        EventType::Warning
+                    } else {
+                        EventType::Normal
+                    },
+                    reason: note.reason,
+                    note: Some(note.text.chars().take(1000).collect()),
+                    action: note.action.into(),
+                    secondary: None,
+                };
+                if let Err(error) = publisher.publish(&event, &note.about).await {
+                    tracing::debug!(%error, "an event was not published");
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    /// Publishes a note some time, or drops it when too many wait.
+    pub fn tell(&self, note: Note) {
+        if self.0.try_send(note).is_err() {
+            tracing::debug!("too many events wait: one is dropped");
+        }
+    }
+}
+
+/// What there is to tell once an action is done; compared with the world before it.
+pub fn note(world: &World, action: &Action) -> Option<Note> {
+    match action {
+        Action::PatchSector { id, status, .. }
+        | Action::DrawTicket { id, status, .. }
+        | Action::DrawSeed { id, status, .. } => {
+            let sector = world.sectors.get(id)?;
+            let before = sector.status.as_ref().and_then(|s| s.phase);
+            let phase = status.phase.filter(|phase| Some(*phase) != before)?;
+            let failed = phase == SectorPhase::Failed;
+            let failure = status.failure.as_ref().filter(|_| failed);
+            let text = failure.map_or_else(
+                || format!("the sector is in phase {}", phase.as_str()),
+                |f| format!("failed in phase {}: {}", f.phase.as_str(), f.message),
+            );
+            let reason = if failed { "Failed" } else { phase.as_str() };
+            Some(about(sector, failed, "Seal", reason, text))
+        }
+        Action::PatchMessage { id, status, .. } => {
+            let message = world.messages.get(id)?;
+            let before = message.status.as_ref().and_then(|s| s.state);
+            let state = status.state.filter(|state| Some(*state) != before)?;
+            let (failed, reason) = match state {
+                MessageState::Landed => (false, "Landed"),
+                MessageState::Final => (false, "Final"),
+                MessageState::Failed => (true, "Failed"),
+                // Back from a tipset that was undone.
+                MessageState::Pushed => (false, "Pushed"),
+                MessageState::Wish | MessageState::Signed => return None,
+            };
+            let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+            let text = ready.map_or_else(|| reason.to_owned(), |c| c.message.clone());
+            Some(about(message, failed, "Send", reason, text))
+        }
+        Action::DeletePod { id, reason, .. } => {
+            let pod = world.pods.get(id)?;
+            Some(about(pod, false, "Replace", "Deleted", reason.clone()))
+        }
+        Action::CreateSector { .. }
+        | Action::AdoptSector { .. }
+        | Action::ReleaseSector { .. }
+        | Action::DeleteSector { .. }
+        | Action::CreateMessage { .. }
+        | Action::SignMessage { .. }
+        | Action::PushMessage { .. }
+        | Action::DeleteMessage { .. }
+        | Action::EnsureAccess { .. }
+        | Action::CreatePod { .. }
+        | Action::PatchStatus { .. } => None,
+    }
+}
+
+fn about<K>(object: &K, warning: bool, action: &'static str, reason: &str, text: String) -> Note
+where
+    K: Resource<DynamicType = ()>,
+{
+    let id = Id::of(object);
+    let about = ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: Some(id.namespace),
+        name: Some(id.name),
+        uid: object.uid(),
+        ..ObjectReference::default()
+    };
+    Note {
+        about,
+        warning,
+        action,
+        reason: reason.into(),
+        text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use filstar_crds::{Sector, SectorStatus};
+    use serde_json::json;
+
+    use super::*;
+
+    fn world(phase: &str) -> World {
+        let sector: Sector = serde_json::from_value(json!({
+            "apiVersion": "filstar.io/v1alpha1", "kind": "Sector",
+            "metadata": {"name": "t01000-7", "namespace": "ns", "uid": "u"},
+            "spec": {"minerRef": {"name": "m"}, "groupRef": {"name": "g"}, "number": 7,
+                "sealProof": "StackedDrg2KiBV1P1"},
+            "status": {"phase": phase},
+        }))
+        .unwrap();
+        let mut world = World::default();
+        world.sectors.apply(sector);
+        world
+    }
+
+    fn patch(phase: SectorPhase) -> Action {
+        Action::PatchSector {
+            id: Id::new("ns", "t01000-7"),
+            status: Box::new(SectorStatus {
+                phase: Some(phase),
+                ..SectorStatus::default()
+            }),
+            resource_version: "1".into(),
+        }
+    }
+
+    #[test]
+    fn a_new_phase_is_told_and_the_same_phase_is_not() {
+        let told = note(&world("PC1"), &patch(SectorPhase::Pc2)).unwrap();
+        assert_eq!((told.reason.as_str(), told.warning), ("PC2", false));
+        assert_eq!(told.about.kind.as_deref(), Some("Sector"));
+        assert_eq!(note(&world("PC2"), &patch(SectorPhase::Pc2)), None);
+        assert!(
+            note(&world("PC2"), &patch(SectorPhase::Failed))
+                .unwrap()
+                .warning
+        );
+    }
+}

@@ -1,0 +1,288 @@
+//! Figures for Prometheus: what the operator does, and what it sees.
+//!
+//! Gauges are set from the world after each round; nothing here decides anything.
+
+use std::collections::BTreeMap;
+
+use filstar_crds::{MessageState, SectorPhase};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::world::World;
+
+/// All figures.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Seconds that a plan took.
+    pub plan_seconds: Histogram,
+    /// Actions by kind and outcome.
+    pub actions: IntCounterVec,
+    /// Calls of a chain node that failed, by class and error.
+    pub rpc_errors: IntCounterVec,
+    /// Writes to the API server, by kind of object and result.
+    pub api_writes: IntCounterVec,
+    leader: IntGauge,
+    objects: IntGaugeVec,
+    unreadable: IntGauge,
+    sectors: IntGaugeVec,
+    messages: IntGaugeVec,
+    head: IntGaugeVec,
+    base_fee: GaugeVec,
+    next_base_fee: GaugeVec,
+    available: GaugeVec,
+    chain_usable: IntGaugeVec,
+    rounds: Gauge,
+}
+
+impl Metrics {
+    /// All figures, at zero.
+    ///
+    /// # Errors
+    /// Two figures have one name: a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let r = &registry;
+        let seconds = HistogramOpts::new(
+            "filstar_plan_duration_seconds",
+            "Time to make one plan, in seconds.",
+        )
+        .buckets(vec![0.000_1, 0.001, 0.01, 0.1, 1.0]);
+        let plan_seconds = Histogram::with_opts(seconds)?;
+        r.register(Box::new(plan_seconds.clone()))?;
+        Ok(Self {
+            plan_seconds,
+            actions: counters(
+                r,
+                "filstar_actions_total",
+                "Actions by kind and outcome.",
+                &["kind", "outcome"],
+            )?,
+            rpc_errors: counters(
+                r,
+                "filstar_rpc_errors_total",
+                "Failed calls of chain nodes, by class and error.",
+                &["class", "error"],
+            )?,
+            api_writes: counters(
+                r,
+                "filstar_api_writes_total",
+                "Writes to the API server, by kind of object and result.",
+                &["kind", "result"],
+            )?,
+            leader: gauge(r, "filstar_leader", "1 while this process holds the Lease.")?,
+            objects: gauges(
+                r,
+                "filstar_world_objects",
+                "Objects known, by kind.",
+                &["kind"],
+            )?,
+            unreadable: gauge(
+                r,
+                "filstar_world_unreadable",
+                "Objects that cannot be read.",
+            )?,
+            sectors: gauges(r, "filstar_sectors", "Sectors by phase.", &["phase"])?,
+            messages: gauges(r, "filstar_messages", "Messages by state.", &["state"])?,
+            head: gauges(
+                r,
+                "filstar_chain_head_epoch",
+                "Epoch of the head, by miner.",
+                &["miner"],
+            )?,
+            base_fee: floats(
+                r,
+                "filstar_chain_base_fee_attofil",
+                "Base fee of the head's messages, in attoFIL per gas, by miner.",
+            )?,
+            next_base_fee: floats(
+                r,
+                "filstar_chain_next_base_fee_attofil",
+                "Base fee of the next block, in attoFIL per gas, by miner.",
+            )?,
+            available: floats(
+                r,
+                "filstar_miner_available_fil",
+                "Available balance of the miner actor, in FIL, by miner.",
+            )?,
+            chain_usable: gauges(
+                r,
+                "filstar_chain_usable",
+                "1 while the chain can be decided upon, by miner.",
+                &["miner"],
+            )?,
+            rounds: {
+                let rounds = Gauge::new(
+                    "filstar_last_round_timestamp_seconds",
+                    "When the last round ended, in seconds since 1970.",
+                )?;
+                r.register(Box::new(rounds.clone()))?;
+                rounds
+            },
+            registry,
+        })
+    }
+
+    /// Whether this process leads.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Sets all gauges that speak of the world.
+    pub fn observe(&self, world: &World, now: jiff::Timestamp) {
+        let sizes = [
+            ("Miner", world.miners.len()),
+            ("SealingGroup", world.groups.len()),
+            ("GasPolicy", world.policies.len()),
+            ("SectorStore", world.stores.len()),
+            ("PostBatch", world.batches.len()),
+            ("Sector", world.sectors.len()),
+            ("ChainMessage", world.messages.len()),
+            ("Pod", world.pods.len()),
+            ("Node", world.nodes.len()),
+        ];
+        for (kind, size) in sizes {
+            self.objects.with_label_values(&[kind]).set(count(size));
+        }
+        self.unreadable.set(count(world.unreadable.len()));
+        self.observe_phases(world);
+        self.observe_chains(world);
+        self.rounds.set(now.as_duration().as_secs_f64());
+    }
+
+    fn observe_phases(&self, world: &World) {
+        let mut phases: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, sector) in world.sectors.iter() {
+            let phase = sector
+                .status
+                .as_ref()
+                .and_then(|s| s.phase)
+                .unwrap_or(SectorPhase::Allocated);
+            *phases.entry(phase.as_str()).or_default() += 1;
+        }
+        self.sectors.reset();
+        for (phase, number) in phases {
+            self.sectors.with_label_values(&[phase]).set(count(number));
+        }
+        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, message) in world.messages.iter() {
+            let state = message
+                .status
+                .as_ref()
+                .and_then(|s| s.state)
+                .unwrap_or_default();
+            *states.entry(state_name(state)).or_default() += 1;
+        }
+        self.messages.reset();
+        for (state, number) in states {
+            self.messages.with_label_values(&[state]).set(count(number));
+        }
+    }
+
+    fn observe_chains(&self, world: &World) {
+        self.chain_usable.reset();
+        self.head.reset();
+        self.base_fee.reset();
+        self.next_base_fee.reset();
+        self.available.reset();
+        for (id, view) in &world.chains {
+            let id = id.to_string();
+            let miner = &[id.as_str()];
+            self.chain_usable
+                .with_label_values(miner)
+                .set(i64::from(view.usable().is_some()));
+            if let Some(facts) = &view.facts {
+                self.head.with_label_values(miner).set(facts.head.0);
+                let atto = |amount: &filstar_chain::types::AttoFil| amount.to_fil_lossy() * 1e18;
+                self.base_fee
+                    .with_label_values(miner)
+                    .set(atto(&facts.base_fee));
+                self.next_base_fee
+                    .with_label_values(miner)
+                    .set(atto(&facts.next_base_fee));
+                self.available
+                    .with_label_values(miner)
+                    .set(facts.available.to_fil_lossy());
+            }
+        }
+    }
+
+    /// All figures in Prometheus' text form.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::warn!(%error, "metrics cannot be written");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn state_name(state: MessageState) -> &'static str {
+    match state {
+        MessageState::Wish => "Wish",
+        MessageState::Signed => "Signed",
+        MessageState::Pushed => "Pushed",
+        MessageState::Landed => "Landed",
+        MessageState::Final => "Final",
+        MessageState::Failed => "Failed",
+    }
+}
+
+fn counters(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauges(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauge(r: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let metric = IntGauge::new(name, help)?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn floats(r: &Registry, name: &str, help: &str) -> Result<GaugeVec, prometheus::Error> {
+    let metric = GaugeVec::new(Opts::new(name, help), &["miner"])?;
+    r.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_help_and_a_name_of_its_own() {
+        let metrics = Metrics::new().unwrap();
+        metrics
+            .actions
+            .with_label_values(&["PatchSector", "Done"])
+            .inc();
+        metrics.observe(&World::default(), jiff::Timestamp::UNIX_EPOCH);
+        let text = metrics.text();
+        assert!(text.contains("# HELP filstar_actions_total "));
+        assert!(text.contains("filstar_actions_total{kind=\"PatchSector\",outcome=\"Done\"} 1"));
+        assert!(text.contains("filstar_world_objects{kind=\"Sector\"} 0"));
+    }
+}

@@ -1,0 +1,431 @@
+//! One poll of one Miner's chain: everything is read at one head.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use filstar_chain::endpoints::Healthy;
+use filstar_chain::node::{
+    ActorReader, ChainReader, Error as NodeError, MessageReader, MinerReader, Node, SectorReader,
+};
+use filstar_chain::types::{ActorId, AttoFil, SectorNumber, TipSetKey, bitfield, parse_address};
+use filstar_crds::MinerSpec;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use super::landed::Landed;
+use super::partitions::{Fingerprint, Partitions};
+use super::questions::Questions;
+use super::spec::{Nodes, nodes};
+use super::{Connections, pause, problem, signer};
+use crate::metrics::Metrics;
+use crate::secrets::Secrets;
+use crate::watch::Change;
+use crate::world::{ChainFacts, ChainProblem, Id, SenderFacts};
+
+/// Calls at once of one poll.
+pub(super) const AT_ONCE: usize = 8;
+/// Between polls while something is wrong.
+const PROBLEM_PAUSE: Duration = Duration::from_secs(5);
+/// Before a failure is tried again that may be over at once.
+const HICCUP_PAUSE: Duration = Duration::from_secs(1);
+/// Tokens are read and checked anew after so long.
+const NODES_AGE: Duration = Duration::from_secs(300);
+/// A signer that was ready is checked again after so long.
+const SIGNER_AGE: Duration = Duration::from_secs(60);
+/// More faults than any miner has.
+const MAX_BITS: u64 = 1 << 32;
+
+/// The poller's memory.
+#[derive(Debug)]
+pub(super) struct Poll {
+    id: Id,
+    connections: Connections,
+    secrets: Secrets,
+    metrics: Arc<Metrics>,
+    spec: MinerSpec,
+    nodes: Option<(Instant, Nodes)>,
+    /// Endpoints whose token is good for what we do.
+    permitted: BTreeMap<String, ()>,
+    partitions: Partitions,
+    landed: Landed,
+    signer: Option<(Instant, Result<(), String>)>,
+    last: Option<Last>,
+}
+
+/// What was told last.
+#[derive(Debug, PartialEq)]
+enum Last {
+    Facts {
+        head: TipSetKey,
+        questions: Questions,
+        signer: Result<(), String>,
+    },
+    /// A failure that may be over at once, and is not told yet.
+    Hiccup,
+    Problem(ChainProblem),
+}
+
+/// What one poll found: facts, or that nothing is new.
+struct Found {
+    block_delay_secs: u64,
+    news: Option<(Box<ChainFacts>, Result<(), String>)>,
+}
+
+impl Poll {
+    pub(super) fn new(
+        id: Id,
+        spec: MinerSpec,
+        connections: Connections,
+        secrets: Secrets,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            id,
+            connections,
+            secrets,
+            metrics,
+            spec,
+            nodes: None,
+            permitted: BTreeMap::new(),
+            partitions: Partitions::default(),
+            landed: Landed::default(),
+            signer: None,
+            last: None,
+        }
+    }
+
+    /// Asks the chain. Answers with the change of the world, if there is one, and the pause until the next poll.
+    pub(super) async fn poll(
+        &mut self,
+        spec: &MinerSpec,
+        questions: &Questions,
+    ) -> (Option<Change>, Duration) {
+        if self.spec != *spec {
+            self.spec = spec.clone();
+            self.nodes = None;
+            self.signer = None;
+            self.last = None;
+        }
+        match self.read(questions).await {
+            Ok(found) => (
+                found.news.map(|(f, s)| self.tell(f, s)),
+                pause(found.block_delay_secs),
+            ),
+            Err(problem) => self.fail(problem),
+        }
+    }
+
+    /// New facts take the place of the old, and end every problem.
+    fn tell(&self, facts: Box<ChainFacts>, signer: Result<(), String>) -> Change {
+        let id = self.id.clone();
+        Box::new(move |world| {
+            let view = world.chains.entry(id).or_default();
+            view.problem = None;
+            view.signer = Some(signer);
+            view.facts = Some(*facts);
+            true
+        })
+    }
+
+    fn fail(&mut self, problem: ChainProblem) -> (Option<Change>, Duration) {
+        let may_pass = matches!(problem, ChainProblem::Unreachable(_));
+        if may_pass && matches!(self.last, Some(Last::Facts { .. })) {
+            self.last = Some(Last::Hiccup);
+            return (None, HICCUP_PAUSE);
+        }
+        self.connections.set(&self.id, None);
+        if !may_pass {
+            // Tokens may have been replaced since.
+            self.nodes = None;
+        }
+        let same = self.last.as_ref() == Some(&Last::Problem(problem.clone()));
+        self.last = Some(Last::Problem(problem.clone()));
+        if same {
+            return (None, PROBLEM_PAUSE);
+        }
+        tracing::warn!(miner = %self.id, reason = problem.reason(), "{}", problem.message());
+        let id = self.id.clone();
+        let change: Change = Box::new(move |world| {
+            world.chains.entry(id).or_default().problem = Some(problem);
+            true
+        });
+        (Some(change), PROBLEM_PAUSE)
+    }
+
+    async fn read(&mut self, questions: &Questions) -> Result<Found, ChainProblem> {
+        let actor: ActorId = self
+            .spec
+            .actor_id
+            .parse()
+            .map_err(|e| ChainProblem::InvalidSpec(format!("spec.actorId: {e}")))?;
+        let healthy = self.healthy().await?;
+        self.check_permissions(&healthy.node).await?;
+        let block_delay_secs = healthy.params.block_delay_secs;
+        let head = healthy.head.key.clone();
+        let known = matches!(
+            &self.last,
+            Some(Last::Facts { head: h, questions: q, .. }) if *h == head && q == questions
+        );
+        if known && self.signer_is_fresh() {
+            return Ok(Found {
+                block_delay_secs,
+                news: None,
+            });
+        }
+        let facts = self.facts(&healthy, actor, questions).await?;
+        let signer = self.signer(&healthy, &facts).await;
+        self.connections.set(&self.id, Some(healthy.node.clone()));
+        let last = Last::Facts {
+            head,
+            questions: questions.clone(),
+            signer: signer.clone(),
+        };
+        let same = self.last.as_ref() == Some(&last);
+        self.last = Some(last);
+        let news = (!same).then(|| (Box::new(facts), signer));
+        Ok(Found {
+            block_delay_secs,
+            news,
+        })
+    }
+
+    /// The first endpoint that is of the right network and young enough.
+    async fn healthy(&mut self) -> Result<Healthy, ChainProblem> {
+        if self
+            .nodes
+            .as_ref()
+            .is_none_or(|(made, _)| made.elapsed() > NODES_AGE)
+        {
+            let nodes = nodes(&self.secrets, &self.id.namespace, &self.spec).await?;
+            self.permitted.clear();
+            self.nodes = Some((Instant::now(), nodes));
+        }
+        let Some((_, nodes)) = &mut self.nodes else {
+            return Err(ChainProblem::InvalidSpec(
+                "spec.chain.endpoints is empty".into(),
+            ));
+        };
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
+        nodes.endpoints.healthy(now).await.map_err(|none| {
+            let class = none.class().to_string();
+            self.metrics
+                .rpc_errors
+                .with_label_values(&[class.as_str(), "NoneHealthy"])
+                .inc();
+            problem::of_endpoints(&none, &self.spec)
+        })
+    }
+
+    /// Asks once what the token of an endpoint is good for.
+    async fn check_permissions(&mut self, node: &Node) -> Result<(), ChainProblem> {
+        let name = node.name();
+        if self.permitted.contains_key(name) {
+            return Ok(());
+        }
+        let tokens = self
+            .nodes
+            .as_ref()
+            .map(|(_, nodes)| nodes.tokens.as_slice());
+        let token = tokens
+            .unwrap_or_default()
+            .iter()
+            .find(|(endpoint, _)| endpoint == name);
+        if let Some((_, token)) = token {
+            match node.auth_verify(token).await {
+                Ok(has) => {
+                    if let Some(problem) = problem::permissions(name, &has, &self.spec) {
+                        return Err(problem);
+                    }
+                }
+                // A node that keeps no tokens takes any.
+                Err(NodeError::NoSuchMethod { .. }) => {}
+                Err(NodeError::Refused { message, .. }) => {
+                    return Err(ChainProblem::TokenRejected(format!(
+                        "endpoint {name} does not accept the token ({message}): put one of that node into the Secret \
+                         that tokenSecretRef names"
+                    )));
+                }
+                Err(error) => return Err(self.problem(&error)),
+            }
+        }
+        self.permitted.insert(name.to_owned(), ());
+        Ok(())
+    }
+
+    fn problem(&self, error: &NodeError) -> ChainProblem {
+        let class = error.class().to_string();
+        self.metrics
+            .rpc_errors
+            .with_label_values(&[class.as_str(), error.label()])
+            .inc();
+        problem::of_node(error, &self.spec)
+    }
+
+    async fn facts(
+        &mut self,
+        healthy: &Healthy,
+        actor: ActorId,
+        questions: &Questions,
+    ) -> Result<ChainFacts, ChainProblem> {
+        let (node, head) = (&healthy.node, &healthy.head);
+        let key = &head.key;
+        let version = node
+            .network_version(key)
+            .await
+            .map_err(|e| self.problem(&e))?;
+        if let Some(problem) = problem::version(version) {
+            return Err(problem);
+        }
+        let info = match node.miner_info(actor, key).await {
+            Ok(info) => info,
+            Err(NodeError::Refused { message, .. }) if message.contains("actor code") => {
+                return Err(problem::actor_not_found(&self.spec));
+            }
+            Err(error) => return Err(self.problem(&error)),
+        };
+        if let Some(problem) = problem::sector_size(info.sector_size, &self.spec) {
+            return Err(problem);
+        }
+        let all = async {
+            let (fees, power, available) = futures::try_join!(
+                node.base_fees(head),
+                node.miner_power(actor, key),
+                node.miner_available_balance(actor, key),
+            )?;
+            let (deadline, deadlines, faults, allocated) = futures::try_join!(
+                node.proving_deadline(actor, key),
+                node.deadlines(actor, key),
+                node.faults(actor, key),
+                node.allocated(actor, key),
+            )?;
+            let fingerprint = Fingerprint::of(&deadline, &power, &available, &faults, &allocated);
+            let live = self
+                .partitions
+                .live(node, actor, key, &deadline, fingerprint)
+                .await?;
+            let senders = senders(node, key, questions).await?;
+            let precommits = precommits(node, actor, key, questions).await?;
+            let sectors = sectors(node, actor, key, questions).await?;
+            let lookups = self.landed.lookups(node, key, questions, &senders).await?;
+            Ok(ChainFacts {
+                endpoint: node.name().to_owned(),
+                head: head.height,
+                head_key: key.clone(),
+                block_delay_secs: healthy.params.block_delay_secs,
+                seed_delay: healthy.params.pre_commit_challenge_delay,
+                base_fee: fees.current,
+                next_base_fee: fees.next,
+                info,
+                available,
+                raw_power: power.miner_power.raw_byte_power.0,
+                allocated,
+                deadline,
+                proven: deadlines.into_iter().map(|d| d.post_submissions).collect(),
+                live,
+                faulty: bitfield::numbers(&faults, MAX_BITS).map_or(0, |n| n.len() as u64),
+                senders,
+                precommits,
+                sectors,
+                lookups,
+            })
+        };
+        let read: Result<ChainFacts, NodeError> = all.await;
+        read.map_err(|error| self.problem(&error))
+    }
+
+    fn signer_is_fresh(&self) -> bool {
+        self.signer.as_ref().is_some_and(|(when, result)| {
+            let age = if result.is_ok() {
+                SIGNER_AGE
+            } else {
+                PROBLEM_PAUSE
+            };
+            when.elapsed() < age
+        })
+    }
+
+    async fn signer(&mut self, healthy: &Healthy, facts: &ChainFacts) -> Result<(), String> {
+        if let Some((_, result)) = self.signer.as_ref().filter(|_| self.signer_is_fresh()) {
+            return result.clone();
+        }
+        let namespace = &self.id.namespace;
+        let result =
+            signer::check(&healthy.node, &self.secrets, namespace, &self.spec, facts).await;
+        self.signer = Some((Instant::now(), result.clone()));
+        result
+    }
+}
+
+async fn senders(
+    node: &Node,
+    key: &TipSetKey,
+    questions: &Questions,
+) -> Result<BTreeMap<String, SenderFacts>, NodeError> {
+    let mut all = BTreeMap::new();
+    for text in &questions.senders {
+        let address = parse_address(text)?;
+        let known = match node.actor(&address, key).await {
+            Ok(actor) => {
+                let pool_nonce = node.mpool_nonce(&address).await?;
+                SenderFacts {
+                    nonce: actor.nonce,
+                    pool_nonce,
+                    balance: actor.balance,
+                }
+            }
+            // An address that never got money is on no chain.
+            Err(NodeError::ActorNotFound { .. }) => SenderFacts {
+                nonce: 0,
+                pool_nonce: 0,
+                balance: AttoFil::zero(),
+            },
+            Err(error) => return Err(error),
+        };
+        all.insert(text.clone(), known);
+    }
+    Ok(all)
+}
+
+type PreCommits = BTreeMap<u64, Option<filstar_chain::node::PreCommitOnChainInfo>>;
+
+async fn precommits(
+    node: &Node,
+    actor: ActorId,
+    key: &TipSetKey,
+    questions: &Questions,
+) -> Result<PreCommits, NodeError> {
+    let ask = |number: u64| async move {
+        Ok((
+            number,
+            node.precommit_info(actor, SectorNumber(number), key)
+                .await?,
+        ))
+    };
+    stream::iter(questions.sectors.iter().copied())
+        .map(ask)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+type Sectors = BTreeMap<u64, Option<filstar_chain::node::SectorOnChainInfo>>;
+
+async fn sectors(
+    node: &Node,
+    actor: ActorId,
+    key: &TipSetKey,
+    questions: &Questions,
+) -> Result<Sectors, NodeError> {
+    let ask = |number: u64| async move {
+        Ok((
+            number,
+            node.sector_info(actor, SectorNumber(number), key).await?,
+        ))
+    };
+    stream::iter(questions.sectors.iter().copied())
+        .map(ask)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await
+}

@@ -1,0 +1,168 @@
+//! Has the actions of one plan done.
+//!
+//! Actions that need the API server alone are done here, in order. Those that talk to a chain run in one lane for
+//! each Miner, so that a chain node that hangs holds up its own Miner only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::Brain;
+use super::pacing::Key;
+use crate::action::Action;
+use crate::apply::{Applied, Scene, lane, name, target};
+use crate::events::{Note, note};
+use crate::world::Id;
+
+/// A round ends after so long, and a new plan is made: the world goes on meanwhile.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// What came out of a lane.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// An action is done, or failed.
+    Action {
+        /// Which.
+        key: Key,
+        /// What to tell about it if it is done.
+        note: Option<Note>,
+        /// What came of it.
+        applied: Applied,
+    },
+    /// The lane is free again.
+    End(Id),
+}
+
+/// An action on its way through a lane.
+struct Queued {
+    key: Key,
+    note: Option<Note>,
+    action: Action,
+    scene: Scene,
+}
+
+impl Brain {
+    /// Does what can be done now; what fails or waits is planned anew.
+    pub(super) async fn perform(&mut self, actions: Vec<Action>) {
+        let begun = Instant::now();
+        let mut held: BTreeSet<Id> = BTreeSet::new();
+        let mut lanes: BTreeMap<Id, Vec<Queued>> = BTreeMap::new();
+        for action in actions {
+            if !self.role.borrow().may_write(Instant::now()) {
+                return;
+            }
+            if begun.elapsed() > ROUND {
+                self.touch();
+                break;
+            }
+            let (kind, id) = target(&action);
+            let key: Key = (name(&action), id.clone());
+            if held.contains(&id) {
+                continue;
+            }
+            if self.pacing.waits(&key, Instant::now()) {
+                held.insert(id);
+                continue;
+            }
+            let note = note(&self.world, &action);
+            if let Some(miner) = lane(&action).cloned() {
+                let scene = Scene::of(&self.world, &action);
+                lanes.entry(miner).or_default().push(Queued {
+                    key,
+                    note,
+                    action,
+                    scene,
+                });
+                continue;
+            }
+            tracing::debug!(kind, object = %id, "{}", key.0);
+            let applied = self.applier.apply(action, Scene::default()).await;
+            if applied.result.is_err() {
+                held.insert(id);
+            }
+            self.settle(Outcome::Action { key, note, applied });
+        }
+        for (miner, queue) in lanes {
+            self.enter(miner, queue);
+        }
+    }
+
+    /// Sends actions down the lane of a Miner, unless it is busy.
+    fn enter(&mut self, miner: Id, queue: Vec<Queued>) {
+        while self.lanes.try_join_next().is_some() {}
+        if !self.busy.insert(miner.clone()) {
+            return;
+        }
+        let (applier, outcomes) = (self.applier.clone(), self.outcomes_sender.clone());
+        self.lanes.spawn(async move {
+            let mut held: BTreeSet<Id> = BTreeSet::new();
+            for Queued {
+                key,
+                note,
+                action,
+                scene,
+            } in queue
+            {
+                if held.contains(&key.1) {
+                    continue;
+                }
+                let id = key.1.clone();
+                let applied = applier.apply(action, scene).await;
+                if applied.result.is_err() {
+                    held.insert(id);
+                }
+                if outcomes
+                    .send(Outcome::Action { key, note, applied })
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            // Nobody listens any more only when the process ends.
+            drop(outcomes.send(Outcome::End(miner)).await);
+        });
+    }
+
+    /// Takes in what came of an action.
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        let (key, note, applied) = match outcome {
+            Outcome::End(miner) => {
+                self.busy.remove(&miner);
+                self.touch();
+                return;
+            }
+            Outcome::Action { key, note, applied } => (key, note, applied),
+        };
+        let mut news = false;
+        for change in applied.changes {
+            news |= change(&mut self.world);
+        }
+        let outcome = match applied.result {
+            Ok(()) => {
+                tracing::info!(object = %key.1, "{}", key.0);
+                self.pacing.done(&key);
+                if let Some(note) = note {
+                    self.recorder.tell(note);
+                }
+                "Done"
+            }
+            Err(error) => {
+                let pause = self.pacing.failed(key.clone(), &error, Instant::now());
+                let (action, object) = (key.0, &key.1);
+                if error.is_harmless() {
+                    tracing::debug!(action, %object, %error, ?pause, "planned anew");
+                } else {
+                    tracing::warn!(action, %object, class = %error.class(), %error, ?pause, "failed; tried again");
+                }
+                error.name()
+            }
+        };
+        self.metrics
+            .actions
+            .with_label_values(&[key.0, outcome])
+            .inc();
+        if news {
+            self.touch();
+        }
+    }
+}
