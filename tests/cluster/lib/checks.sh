@@ -185,16 +185,23 @@ pod_survives_restart_of() {
   [[ $before == "$after" ]] && eventually 20 pod_reaches_service a b
 }
 
-another_checkout_is_told() {
-  local other
-  other=$(mktemp -d)
-  mkdir -p "$other/tests"
-  cp -r "$CLUSTER_DIR" "$other/tests/cluster"
-  fails_with "use it:" "$other/tests/cluster/up" && fails_with "stop it there:" "$other/tests/cluster/down"
-  local result=$?
-  rm -rf "$other"
+# from_another_checkout COMMAND…: runs the command with OTHER set to another checkout's tests/cluster.
+from_another_checkout() {
+  local top result=0
+  top=$(mktemp -d)
+  OTHER=$top/tests/cluster
+  mkdir -p "$top/tests"
+  cp -r "$CLUSTER_DIR" "$OTHER"
+  "$@" || result=1
+  rm -rf "$top"
   return $result
 }
+
+is_told_whose_cluster_runs() {
+  fails_with "use it:" "$OTHER/up" && fails_with "stop it there:" "$OTHER/down"
+}
+
+stops_it_by_force() { says "is down" "$OTHER/down" --force; }
 
 named_cluster_is_used() {
   local conf result=0
@@ -232,7 +239,7 @@ check_all() {
   check "pods outlive a killed kubelet" pod_survives_restart_of node-a/kubelet
   check "pods outlive a killed containerd" pod_survives_restart_of node-a/containerd
   check "up on a running cluster says so" says "is running" "$CLUSTER_DIR/up"
-  check "another checkout is told whose cluster runs" another_checkout_is_told
+  check "another checkout is told whose cluster runs" from_another_checkout is_told_whose_cluster_runs
   check "a cluster that KUBECONFIG names is used and left alone" named_cluster_is_used
   check "a damaged program is built again" damaged_program_is_built_again
   check "a namespace with its pods goes away" stop_pods

@@ -7,12 +7,12 @@ snapshot() {
   printf 'links:\n' && ip -o link show | awk -F ': ' '{ print $2 }' | sort
   printf 'addresses and routes:\n' && ip -o -4 address show | awk '{ print $2, $4 }' && ip -4 route show table all
   printf 'network namespaces:\n' && { ls /run/netns 2>/dev/null || true; }
-  printf 'cgroups:\n' && find "$CGROUP" -type d | LC_ALL=C sort
+  printf 'cgroups:\n' && { find "$CGROUP" -type d 2>/dev/null || true; } | LC_ALL=C sort
   printf 'hosts:\n' && cat /etc/hosts
   printf 'nftables:\n' && nft list tables
   printf 'iptables:\n' && { iptables -S FORWARD 2>/dev/null || true; }
-  printf 'files:\n' && find /run /var/lib /var/log /etc/cni /opt -maxdepth 2 -path '*/apt' -prune -o \
-    \( -type d -o -type s \) -print 2>/dev/null | LC_ALL=C sort
+  printf 'files:\n' && { find /run /var/lib /var/log /etc/cni /opt -maxdepth 2 \( -type d -o -type s \) 2>/dev/null || true; } |
+    LC_ALL=C sort
   printf 'settings:\n' && settings
 }
 
