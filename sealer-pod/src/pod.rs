@@ -1,5 +1,7 @@
 //! What both roles do as pods: connect, say where the kernel put them, hear that they shall stop.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use filstar_crds::conditions::POD_PLACEMENT_VERIFIED;
 use jiff::Timestamp;
@@ -12,6 +14,9 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{placement::Verdict, settings};
+
+/// A call that takes longer counts as failed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Connects to the API server.
 ///
@@ -68,4 +73,24 @@ pub(crate) async fn report_placement(
     api.patch_status(&pod.pod_name, &params, &Patch::Apply(&patch))
         .await
         .map(drop)
+}
+
+/// An error of a call in one short sentence: the API server's own words, where it answered.
+pub(crate) fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.reason),
+        other => other.to_string(),
+    }
+}
+
+/// Makes a call that must not hang.
+///
+/// # Errors
+/// A sentence that says why it failed.
+pub(crate) async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(e)) => Err(brief(&e)),
+        Err(_elapsed) => Err(format!("no answer within {CALL_TIMEOUT:?}")),
+    }
 }

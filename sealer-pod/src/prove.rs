@@ -47,8 +47,8 @@ use crate::{
     placement, pod, settings,
 };
 
-/// A call to the API server that takes longer counts as failed.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Tries to read our earlier reports before proving goes on without.
+const RECALLS: u32 = 5;
 /// Most sectors that a partition has on any network.
 const MAX_SECTORS: u64 = 1 << 16;
 /// Longest error that the API takes.
@@ -79,10 +79,11 @@ struct Role {
     metrics: Metrics,
     prover: Prover,
     reports: BTreeMap<Slot, ProverReport>,
-    /// Randomness that a report's proof was checked with, and the sectors that it left out.
+    /// Opening and randomness that a report's proof was checked with.
     checked: BTreeMap<Slot, (Epoch, Hash32)>,
     told: Option<Vec<ProverReport>>,
     placement_told: bool,
+    recalls: u32,
 }
 
 impl Role {
@@ -122,6 +123,7 @@ impl Role {
             checked: BTreeMap::new(),
             told: None,
             placement_told: false,
+            recalls: 0,
         })
     }
 }
@@ -384,19 +386,22 @@ impl Role {
     /// What we reported before a restart. Without it a proof might be made twice, which only costs
     /// time; so after a while proving goes on without.
     async fn recall(&mut self) -> bool {
-        match tokio::time::timeout(CALL_TIMEOUT, self.api().get(&self.settings.post_batch)).await {
-            Ok(Ok(batch)) => {
+        self.recalls += 1;
+        match pod::call(self.api().get(&self.settings.post_batch)).await {
+            Ok(batch) => {
                 let reports = batch.status.map(|s| s.prover).unwrap_or_default();
                 self.told = Some(reports.clone());
                 self.reports = reports
                     .into_iter()
                     .filter_map(|r| Some((slot_of(&r)?, r)))
                     .collect();
+                true
             }
-            Ok(Err(e)) => self.failed("read the PostBatch", &e),
-            Err(e) => self.failed("read the PostBatch", &e),
+            Err(e) => {
+                self.failed("read the PostBatch", &e);
+                self.recalls >= RECALLS
+            }
         }
-        true
     }
 
     async fn tell(&mut self) {
@@ -413,10 +418,8 @@ impl Role {
         });
         let params = PatchParams::apply(managers::PROVER).force();
         let patch = Patch::Apply(&patch);
-        let call = self.api();
-        match tokio::time::timeout(CALL_TIMEOUT, call.patch_status(name, &params, &patch)).await {
-            Ok(Ok(_)) => self.told = Some(reports),
-            Ok(Err(e)) => self.failed("report proofs", &e),
+        match pod::call(self.api().patch_status(name, &params, &patch)).await {
+            Ok(_) => self.told = Some(reports),
             Err(e) => self.failed("report proofs", &e),
         }
     }
@@ -429,9 +432,8 @@ impl Role {
         self.metrics.placed.set(i64::from(verdict.verified));
         let (client, pod, now) = (&self.client, &self.settings.pod, Timestamp::now());
         let call = pod::report_placement(client, pod, managers::PROVER, &verdict, now);
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(())) => self.placement_told = true,
-            Ok(Err(e)) => self.failed("report placement", &e),
+        match pod::call(call).await {
+            Ok(()) => self.placement_told = true,
             Err(e) => self.failed("report placement", &e),
         }
     }

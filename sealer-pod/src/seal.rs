@@ -31,6 +31,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
+    core::DeserializeGuard,
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::json;
@@ -55,8 +56,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// What the kernel gave us is looked at this often.
 const PLACEMENT_EVERY: Duration = Duration::from_secs(60);
-/// A call that takes longer counts as failed.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Tries to report it, one a tick, before it is looked at again.
+const PLACEMENT_TRIES: u32 = 3;
 /// Longest text of an error that the API takes.
 const MAX_ERROR_CHARS: usize = 4000;
 
@@ -105,6 +106,7 @@ struct Sealer {
     verdict: Verdict,
     verdict_told: Option<Verdict>,
     verdict_read: Instant,
+    verdict_tries: u32,
     events: (
         mpsc::UnboundedSender<(String, String, Event)>,
         mpsc::UnboundedReceiver<(String, String, Event)>,
@@ -145,12 +147,14 @@ impl Sealer {
             verdict,
             verdict_told: None,
             verdict_read: Instant::now(),
+            verdict_tries: 0,
             events: mpsc::unbounded_channel(),
         })
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
-        let api: Api<Sector> =
+        // One object that we cannot read must not hide the others.
+        let api: Api<DeserializeGuard<Sector>> =
             Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
         let label = format!("{}={}", labels::GROUP, self.settings.group);
         let config = watcher::Config::default().labels(&label);
@@ -176,22 +180,16 @@ impl Sealer {
         }
     }
 
-    fn watched(&mut self, event: watcher::Event<Sector>) {
+    fn watched(&mut self, event: watcher::Event<DeserializeGuard<Sector>>) {
         match event {
             watcher::Event::Init => self.listing = Some(BTreeMap::new()),
-            watcher::Event::InitApply(s) => {
-                self.listing.get_or_insert_default().insert(s.name_any(), s);
-            }
+            watcher::Event::InitApply(s) => put(self.listing.get_or_insert_default(), s),
             watcher::Event::InitDone => {
                 self.sectors = self.listing.take().unwrap_or_default();
                 self.synced = true;
             }
-            watcher::Event::Apply(s) => {
-                self.sectors.insert(s.name_any(), s);
-            }
-            watcher::Event::Delete(s) => {
-                self.sectors.remove(&s.name_any());
-            }
+            watcher::Event::Apply(s) => put(&mut self.sectors, s),
+            watcher::Event::Delete(s) => drop(self.sectors.remove(&s.name_any())),
         }
         let (sectors, uid) = (&self.sectors, &self.settings.pod.pod_uid);
         self.reports.retain(|name, report| {
@@ -368,18 +366,12 @@ impl Sealer {
             let params = PatchParams::apply(managers::SEALER).force();
             let patch = Patch::Apply(&patch);
             let call = api.patch_status(&name, &params, &patch);
-            let ok = match tokio::time::timeout(CALL_TIMEOUT, call).await {
-                Ok(Ok(_)) => true,
-                Ok(Err(e)) => {
-                    self.call_failed("report on a sector", &e);
-                    false
-                }
-                Err(e) => {
-                    self.call_failed("report on a sector", &e);
-                    false
-                }
-            };
-            self.reports.told(&name, report, ok, Instant::now());
+            let told = pod::call(call).await;
+            if let Err(e) = &told {
+                self.call_failed("report on a sector", e);
+            }
+            self.reports
+                .told(&name, report, told.is_ok(), Instant::now());
         }
     }
 
@@ -407,38 +399,39 @@ impl Sealer {
             Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
         let params = PatchParams::apply(managers::SEALER).force();
         let patch = Patch::Apply(&patch);
-        match tokio::time::timeout(CALL_TIMEOUT, api.patch_status(store, &params, &patch)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(e)) => self.call_failed("report on a store", &e),
-            Err(e) => self.call_failed("report on a store", &e),
+        if let Err(e) = pod::call(api.patch_status(store, &params, &patch)).await {
+            self.call_failed("report on a store", &e);
         }
     }
 
     async fn group_env(&self) -> BTreeMap<String, String> {
         let api: Api<SealingGroup> =
             Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
-        match tokio::time::timeout(CALL_TIMEOUT, api.get(&self.settings.group)).await {
-            Ok(Ok(group)) => return group.spec.env,
-            Ok(Err(e)) => self.call_failed("read the group", &e),
-            Err(e) => self.call_failed("read the group", &e),
+        match pod::call(api.get(&self.settings.group)).await {
+            Ok(group) => group.spec.env,
+            Err(e) => {
+                self.call_failed("read the group", &e);
+                BTreeMap::new()
+            }
         }
-        BTreeMap::new()
     }
 
     async fn look_around(&mut self) {
         if self.verdict_read.elapsed() >= PLACEMENT_EVERY {
             self.verdict = placement::judge(&placement::find(), self.settings.pod.cpus);
             self.verdict_read = Instant::now();
+            self.verdict_tries = 0;
         }
         self.metrics.placed.set(i64::from(self.verdict.verified));
-        if self.verdict_told.as_ref() == Some(&self.verdict) {
+        let told = self.verdict_told.as_ref() == Some(&self.verdict);
+        if told || self.verdict_tries >= PLACEMENT_TRIES {
             return;
         }
+        self.verdict_tries += 1;
         let (client, pod, now) = (&self.client, &self.settings.pod, Timestamp::now());
         let call = pod::report_placement(client, pod, managers::SEALER, &self.verdict, now);
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(())) => self.verdict_told = Some(self.verdict.clone()),
-            Ok(Err(e)) => self.call_failed("report placement", &e),
+        match pod::call(call).await {
+            Ok(()) => self.verdict_told = Some(self.verdict.clone()),
             Err(e) => self.call_failed("report placement", &e),
         }
     }
@@ -457,6 +450,17 @@ impl Sealer {
     fn call_failed(&self, what: &'static str, error: &dyn std::fmt::Display) {
         tracing::warn!(%error, "cannot {what}: it is tried again");
         self.metrics.call_errors.with_label_values(&[what]).inc();
+    }
+}
+
+fn put(sectors: &mut BTreeMap<String, Sector>, guard: DeserializeGuard<Sector>) {
+    let name = guard.name_any();
+    match guard.0 {
+        Ok(sector) => drop(sectors.insert(name, sector)),
+        Err(e) => {
+            tracing::warn!(sector = name, error = %e, "a Sector cannot be read: it is left alone");
+            sectors.remove(&name);
+        }
     }
 }
 

@@ -178,6 +178,21 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn prop_prover_id_reads_back_as_uleb128(actor: u64) {
+            let id = prover_id(actor);
+            let mut back = 0u64;
+            for (i, byte) in id.iter().enumerate().take(10) {
+                back |= u64::from(byte & 0x7f) << (7 * i);
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            proptest::prop_assert_eq!(back, actor);
+        }
+    }
+
     #[test]
     fn files_have_the_names_of_lotus() {
         let place = Place {

@@ -11,7 +11,15 @@ mod keep;
 mod post;
 mod seal;
 
-use std::{fmt, fs::File, thread, time::Duration};
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -20,7 +28,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     sector::Place,
-    task::{Output, Task},
+    task::{Land, Output, Remove, Task},
 };
 
 /// Places in a step where a test may hold it.
@@ -100,6 +108,12 @@ impl<'a> Context<'a> {
 /// See the steps; every error has a class and names the file or value that it is about.
 pub fn run(task: &Task, context: &Context<'_>) -> Result<Output> {
     let _lock = task.scratch().map(lock).transpose()?;
+    let output = compute(task, context)?;
+    unlock(task)?;
+    Ok(output)
+}
+
+fn compute(task: &Task, context: &Context<'_>) -> Result<Output> {
     Ok(match task {
         Task::AddPiece(input) => Output::AddPiece(seal::add_piece(input, context)?),
         Task::Pc1(input) => Output::Pc1(seal::pc1(input, context)?),
@@ -121,23 +135,59 @@ pub fn run(task: &Task, context: &Context<'_>) -> Result<Output> {
 fn lock(place: &Place) -> Result<File> {
     const TRIES: u32 = 20;
     const PAUSE: Duration = Duration::from_millis(100);
-    let path = place
-        .root
-        .join("ledger")
-        .join(format!("{}.lock", place.sector));
+    let path = lock_file(place);
     durable::create_dir(durable::parent(&path))?;
-    let file = File::options().create(true).append(true).open(&path);
-    let file = file.map_err(Error::io("create", &path))?;
+    let mut last = io::Error::from(io::ErrorKind::WouldBlock);
     for _ in 0..TRIES {
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            return Ok(file);
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(Error::io("create", &path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if is_still(&file, &path) => return Ok(file),
+            Ok(()) => continue,
+            Err(e) => last = e.into(),
         }
         thread::sleep(PAUSE);
     }
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| Error::Io {
-        action: "lock (another process works on this sector)",
+    let action = "lock (another process works on this sector)";
+    Err(Error::Io {
+        action,
         path,
-        source: e.into(),
-    })?;
-    Ok(file)
+        source: last,
+    })
+}
+
+/// Whether the file was not removed, and perhaps made anew, since it was opened.
+fn is_still(file: &File, path: &Path) -> bool {
+    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata()
+        .ok()
+        .zip(fs::metadata(path).ok())
+        .is_some_and(|(a, b)| same(a, b))
+}
+
+fn lock_file(place: &Place) -> PathBuf {
+    place
+        .root
+        .join("ledger")
+        .join(format!("{}.lock", place.sector))
+}
+
+/// A sector that has left scratch needs no lock any more. The next one who wants it looks whether
+/// the file that was locked is still the one at its path.
+fn unlock(task: &Task) -> Result<()> {
+    match task {
+        Task::Land(Land { place, .. }) | Task::Remove(Remove { place }) => {
+            durable::remove(&lock_file(place)).map(drop)
+        }
+        Task::AddPiece(_)
+        | Task::Pc1(_)
+        | Task::Pc2(_)
+        | Task::C1(_)
+        | Task::C2(_)
+        | Task::Finalize(_)
+        | Task::VerifySeal(_)
+        | Task::VanillaProof(_)
+        | Task::WindowPartition(_)
+        | Task::VerifyWindowPoSt(_) => Ok(()),
+    }
 }
