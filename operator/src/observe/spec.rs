@@ -56,6 +56,5 @@ pub(super) async fn nodes(
     Ok(Nodes {
         endpoints: Endpoints::new(nodes, policy),
         tokens,
-        network,
     })
 }
