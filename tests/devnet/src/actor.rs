@@ -81,9 +81,9 @@ impl Env<'_> {
     }
 
     pub(crate) fn info(&self, state: &State) -> Result<MinerInfo, ActorError> {
-        state
-            .get_info(self.store)
-            .map_err(|e| e.downcast_default(ExitCode::USR_ILLEGAL_STATE, "could not read miner info"))
+        state.get_info(self.store).map_err(|e| {
+            e.downcast_default(ExitCode::USR_ILLEGAL_STATE, "could not read miner info")
+        })
     }
 
     /// Only owner, worker and control addresses go on.
@@ -92,31 +92,56 @@ impl Env<'_> {
         let allowed = caller == info.owner
             || caller == info.worker
             || info.control_addresses.contains(&caller);
-        if allowed { Ok(()) } else { Err(not_allowed(&caller)) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(not_allowed(&caller))
+        }
     }
 
     pub(crate) fn available(&self, state: &State) -> Result<TokenAmount, ActorError> {
-        state.get_available_balance(&self.current_balance()).map_err(|e| {
-            e.downcast_default(ExitCode::USR_ILLEGAL_STATE, "failed to calculate available balance")
-        })
+        state
+            .get_available_balance(&self.current_balance())
+            .map_err(|e| {
+                e.downcast_default(
+                    ExitCode::USR_ILLEGAL_STATE,
+                    "failed to calculate available balance",
+                )
+            })
     }
 
     /// Burns what the miner owes, or refuses.
     pub(crate) fn repay_debts(&mut self, state: &mut State) -> Result<(), ActorError> {
-        let burn = state
-            .repay_debts(&self.current_balance())
-            .map_err(|e| e.downcast_default(ExitCode::USR_ILLEGAL_STATE, "failed to repay debts"))?;
+        let burn = state.repay_debts(&self.current_balance()).map_err(|e| {
+            e.downcast_default(ExitCode::USR_ILLEGAL_STATE, "failed to repay debts")
+        })?;
         self.burn(&burn);
         Ok(())
     }
 
-    pub(crate) fn from_tickets(&self, tag: i64, epoch: i64, entropy: &[u8]) -> Result<[u8; 32], ActorError> {
-        let digest = self.chain.ticket_digest(epoch).ok_or_else(|| no_randomness(epoch))?;
+    pub(crate) fn from_tickets(
+        &self,
+        tag: i64,
+        epoch: i64,
+        entropy: &[u8],
+    ) -> Result<[u8; 32], ActorError> {
+        let digest = self
+            .chain
+            .ticket_digest(epoch)
+            .ok_or_else(|| no_randomness(epoch))?;
         Ok(draw_randomness(tag, &digest, epoch, entropy))
     }
 
-    pub(crate) fn from_beacon(&self, tag: i64, epoch: i64, entropy: &[u8]) -> Result<[u8; 32], ActorError> {
-        let digest = self.chain.beacon_digest(epoch).ok_or_else(|| no_randomness(epoch))?;
+    pub(crate) fn from_beacon(
+        &self,
+        tag: i64,
+        epoch: i64,
+        entropy: &[u8],
+    ) -> Result<[u8; 32], ActorError> {
+        let digest = self
+            .chain
+            .beacon_digest(epoch)
+            .ok_or_else(|| no_randomness(epoch))?;
         Ok(draw_randomness(tag, &digest, epoch, entropy))
     }
 
@@ -126,12 +151,14 @@ impl Env<'_> {
     }
 
     fn check_invariants(&self, state: &State) -> Result<(), ActorError> {
-        state.check_balance_invariants(&self.current_balance()).map_err(|e| {
-            ActorError::unchecked(
-                fil_actor_miner_state::v18::ERR_BALANCE_INVARIANTS_BROKEN,
-                format!("balance invariants broken: {e}"),
-            )
-        })
+        state
+            .check_balance_invariants(&self.current_balance())
+            .map_err(|e| {
+                ActorError::unchecked(
+                    fil_actor_miner_state::v18::ERR_BALANCE_INVARIANTS_BROKEN,
+                    format!("balance invariants broken: {e}"),
+                )
+            })
     }
 }
 
@@ -140,7 +167,9 @@ fn no_randomness(epoch: i64) -> ActorError {
 }
 
 pub(crate) fn not_allowed(caller: &Address) -> ActorError {
-    ActorError::forbidden(format!("caller {caller} is not one of the miner's addresses"))
+    ActorError::forbidden(format!(
+        "caller {caller} is not one of the miner's addresses"
+    ))
 }
 
 /// Parameters, or exit code 21.
@@ -167,7 +196,9 @@ pub(crate) fn load_state(store: &Overlay<'_>, head: &Cid) -> Result<State, Actor
 pub(crate) fn save_state(store: &Overlay<'_>, state: &State) -> Result<Cid, ActorError> {
     let block = cbor(state);
     let cid = cbor_cid(&block);
-    store.put_keyed(&cid, &block).map_err(state_error("failed to write miner state"))?;
+    store
+        .put_keyed(&cid, &block)
+        .map_err(state_error("failed to write miner state"))?;
     Ok(cid)
 }
 

@@ -104,18 +104,24 @@ pub(crate) struct Chain {
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Chain").field("height", &self.head().height).finish_non_exhaustive()
+        f.debug_struct("Chain")
+            .field("height", &self.head().height)
+            .finish_non_exhaustive()
     }
 }
 
 impl Chain {
     pub(crate) fn head(&self) -> &Arc<Tipset> {
-        self.tipsets.back().expect("invariant: a chain has its genesis at least")
+        self.tipsets
+            .back()
+            .expect("invariant: a chain has its genesis at least")
     }
 
     pub(crate) fn genesis(&self) -> &Arc<Tipset> {
         // Kept apart from pruning: `prune` never removes the first entry.
-        self.tipsets.front().expect("invariant: a chain has its genesis at least")
+        self.tipsets
+            .front()
+            .expect("invariant: a chain has its genesis at least")
     }
 
     /// The epoch after the last one that passed, with a tipset or without.
@@ -130,7 +136,10 @@ impl Chain {
     }
 
     /// Changes the settings and writes them.
-    pub(crate) fn change_settings(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), ChainError> {
+    pub(crate) fn change_settings(
+        &mut self,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<(), ChainError> {
         change(&mut self.settings);
         let record = Record::Settings(Box::new(self.settings.clone()));
         self.commit(&[record])
@@ -139,10 +148,12 @@ impl Chain {
     /// What a sender has after the head.
     pub(crate) fn sender(&self, address: &Address) -> Sender {
         let head = self.head();
-        head.state.lookup(address).map_or_else(unknown_sender, |(_, actor)| Sender {
-            nonce: actor.nonce,
-            balance: actor.balance.clone(),
-        })
+        head.state
+            .lookup(address)
+            .map_or_else(unknown_sender, |(_, actor)| Sender {
+                nonce: actor.nonce,
+                balance: actor.balance.clone(),
+            })
     }
 
     pub(crate) fn next_nonce(&self, address: &Address) -> u64 {
@@ -162,7 +173,10 @@ impl Chain {
         if let Some(uuid) = &uuid {
             self.uuids.insert(uuid.clone(), message.clone());
         }
-        self.commit(&[Record::Push { message: Box::new(message), uuid }])?;
+        self.commit(&[Record::Push {
+            message: Box::new(message),
+            uuid,
+        }])?;
         Ok(cid)
     }
 
@@ -212,14 +226,19 @@ impl Chain {
     }
 
     fn crowd(&self, epoch: i64) -> Option<&Congestion> {
-        self.settings.congestion.as_ref().filter(|c| c.until >= epoch)
+        self.settings
+            .congestion
+            .as_ref()
+            .filter(|c| c.until >= epoch)
     }
 
     /// Drops what is older than what the settings keep.
     fn prune(&mut self) {
         while self.tipsets.len() > self.config.retain_tipsets {
             // Index 0 is the genesis.
-            let Some(old) = self.tipsets.remove(1) else { return };
+            let Some(old) = self.tipsets.remove(1) else {
+                return;
+            };
             for cid in &old.key {
                 self.by_block.remove(cid);
             }
@@ -236,7 +255,8 @@ impl Chain {
         }
         for message in &tipset.messages {
             self.landed.insert(message.cid(), tipset.height);
-            self.landed.insert(message_cid(&message.message), tipset.height);
+            self.landed
+                .insert(message_cid(&message.message), tipset.height);
         }
     }
 

@@ -156,7 +156,8 @@ pub(crate) fn main() -> anyhow::Result<()> {
         }
         Command::History(args) => {
             let path = args.dir.join(history::FILE);
-            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let text =
+                std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             say(text.trim_end())
         }
     }
@@ -190,7 +191,10 @@ fn source_config(source: &SourceArgs) -> anyhow::Result<Config> {
         (Some(path), _) => {
             let config = config_file(path)?;
             if config.seed.is_empty() {
-                bail!("{}: keys and tokens follow from `seed`, which is not there", path.display());
+                bail!(
+                    "{}: keys and tokens follow from `seed`, which is not there",
+                    path.display()
+                );
             }
             Ok(config)
         }
@@ -231,9 +235,18 @@ fn settings(args: &InitArgs) -> anyhow::Result<Config> {
     set(&mut config.genesis_time_ms, args.genesis_time_ms.as_ref());
     set(&mut config.deadlines, args.deadlines.as_ref());
     set(&mut config.challenge_window, args.challenge_window.as_ref());
-    set(&mut config.challenge_lookback, args.challenge_lookback.as_ref());
-    set(&mut config.fault_declaration_cutoff, args.fault_declaration_cutoff.as_ref());
-    set(&mut config.pre_commit_challenge_delay, args.pre_commit_challenge_delay.as_ref());
+    set(
+        &mut config.challenge_lookback,
+        args.challenge_lookback.as_ref(),
+    );
+    set(
+        &mut config.fault_declaration_cutoff,
+        args.fault_declaration_cutoff.as_ref(),
+    );
+    set(
+        &mut config.pre_commit_challenge_delay,
+        args.pre_commit_challenge_delay.as_ref(),
+    );
     set(&mut config.null_permille, args.null_permille.as_ref());
     if args.max_prove_commit_duration.is_some() {
         config.max_prove_commit_duration = args.max_prove_commit_duration;
@@ -287,7 +300,11 @@ fn named_keys(config: &Config) -> Vec<(String, &'static str, Key)> {
         }
     }
     for index in 0..config.accounts {
-        out.push((format!("account-{index}"), "account", account_key(config, index)));
+        out.push((
+            format!("account-{index}"),
+            "account",
+            account_key(config, index),
+        ));
     }
     out
 }
@@ -300,7 +317,10 @@ fn write_keys(dir: &Path, config: &Config) -> anyhow::Result<()> {
         let path = keys_dir.join(format!("{name}.key"));
         if !path.exists() {
             files::write_secret(&path, key.info.export().as_bytes())?;
-            files::write_secret(&keys_dir.join(format!("{name}.address")), key.address.to_string().as_bytes())?;
+            files::write_secret(
+                &keys_dir.join(format!("{name}.address")),
+                key.address.to_string().as_bytes(),
+            )?;
         }
         if keystore.get(&key.address).is_none() {
             keystore.add(key)?;
@@ -311,15 +331,23 @@ fn write_keys(dir: &Path, config: &Config) -> anyhow::Result<()> {
 
 fn print_key(args: &PrintKeyArgs) -> anyhow::Result<()> {
     let config = source_config(&args.source)?;
-    let Some((_, _, key)) = named_keys(&config).into_iter().find(|(name, _, _)| *name == args.name) else {
+    let Some((_, _, key)) = named_keys(&config)
+        .into_iter()
+        .find(|(name, _, _)| *name == args.name)
+    else {
         bail!("no key {:?}; `filstar-devnet keys` lists them", args.name);
     };
-    say(&if args.address { key.address.to_string() } else { key.info.export() })
+    say(&if args.address {
+        key.address.to_string()
+    } else {
+        key.info.export()
+    })
 }
 
 fn list_keys(source: &SourceArgs) -> anyhow::Result<()> {
     for (name, role, key) in named_keys(&source_config(source)?) {
-        let line = serde_json::json!({ "name": name, "role": role, "address": key.address.to_string() });
+        let line =
+            serde_json::json!({ "name": name, "role": role, "address": key.address.to_string() });
         say(&line.to_string())?;
     }
     Ok(())
@@ -341,8 +369,15 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
         clock::realign(&mut chain, clock::now_ms())?;
     }
     let keystore = Keystore::open(&dir.join("keystore"))?;
-    let node = Node { chain, keystore, secret };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let node = Node {
+        chain,
+        keystore,
+        secret,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(Handle::new(node), args.listen))
 }
 
@@ -365,7 +400,10 @@ async fn serve(handle: Handle, listen: SocketAddr) -> anyhow::Result<()> {
 
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -7,7 +7,9 @@ use crate::rpc::Handle;
 
 /// Unix time in milliseconds.
 pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -58,5 +60,7 @@ fn step(handle: &Handle) -> Result<Duration, ChainError> {
         handle.ring();
     }
     let left = chain.due_ms(chain.next_height()) - now_ms();
-    Ok(Duration::from_millis(u64::try_from(left.clamp(1, 60_000)).unwrap_or(1)))
+    Ok(Duration::from_millis(
+        u64::try_from(left.clamp(1, 60_000)).unwrap_or(1),
+    ))
 }

@@ -1,7 +1,7 @@
 //! Settings of a chain, fixed when its folder is made; and the actor rules that follow from them.
 
-use fil_actors_shared::v18::runtime::Policy;
 use fil_actor_miner_state::v18::max_prove_commit_duration;
+use fil_actors_shared::v18::runtime::Policy;
 use fvm_shared::econ::TokenAmount;
 use fvm_shared::sector::{RegisteredPoStProof, RegisteredSealProof};
 use num_bigint::BigInt;
@@ -202,10 +202,14 @@ impl Rules {
 
 fn allow_test_sizes(policy: &mut Policy) {
     for number in [5, 6, 7, 10, 11, 12] {
-        policy.valid_pre_commit_proof_type.insert(RegisteredSealProof::from(number));
+        policy
+            .valid_pre_commit_proof_type
+            .insert(RegisteredSealProof::from(number));
     }
     for number in [10, 11, 12] {
-        policy.valid_post_proof_type.insert(RegisteredPoStProof::from(number));
+        policy
+            .valid_post_proof_type
+            .insert(RegisteredPoStProof::from(number));
     }
 }
 
@@ -217,10 +221,20 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let value = |ok: bool, text: &str| {
-            if ok { Ok(()) } else { Err(ConfigError::Value(text.to_owned())) }
+            if ok {
+                Ok(())
+            } else {
+                Err(ConfigError::Value(text.to_owned()))
+            }
         };
-        value((4..=48).contains(&self.deadlines), "deadlines must be from 4 to 48")?;
-        value((2..=2880).contains(&self.challenge_window), "challengeWindow must be from 2 to 2880")?;
+        value(
+            (4..=48).contains(&self.deadlines),
+            "deadlines must be from 4 to 48",
+        )?;
+        value(
+            (2..=2880).contains(&self.challenge_window),
+            "challengeWindow must be from 2 to 2880",
+        )?;
         value(
             (1..=self.challenge_window * 2).contains(&self.challenge_lookback),
             "challengeLookback must be from 1 to two challenge windows",
@@ -230,13 +244,25 @@ impl Config {
             "faultDeclarationCutoff must not be less than challengeLookback: the challenge would be \
              known before faults are declared",
         )?;
-        value(self.pre_commit_challenge_delay >= 1, "preCommitChallengeDelay must be 1 or more")?;
+        value(
+            self.pre_commit_challenge_delay >= 1,
+            "preCommitChallengeDelay must be 1 or more",
+        )?;
         value(self.finality >= 1, "finality must be 1 or more")?;
-        value((1..=5).contains(&self.blocks_per_tipset), "blocksPerTipset must be from 1 to 5")?;
+        value(
+            (1..=5).contains(&self.blocks_per_tipset),
+            "blocksPerTipset must be from 1 to 5",
+        )?;
         value(self.null_permille < 1000, "nullPermille must be below 1000")?;
         value(self.block_delay_ms >= 20, "blockDelayMs must be 20 or more")?;
-        value(self.retain_tipsets >= 100, "retainTipsets must be 100 or more")?;
-        value(!self.miners.is_empty(), "at least one miner is needed: it makes the blocks")?;
+        value(
+            self.retain_tipsets >= 100,
+            "retainTipsets must be 100 or more",
+        )?;
+        value(
+            !self.miners.is_empty(),
+            "at least one miner is needed: it makes the blocks",
+        )?;
         value(
             self.miners.iter().all(|m| m.actor_id >= 1000),
             "actor ids of miners start at 1000",
@@ -252,7 +278,10 @@ mod tests {
     fn defaults_are_the_rules_of_mainnet_but_for_the_seed_delay() {
         let rules = Rules::new(&Config::default()).unwrap();
         let stock = Policy::default();
-        assert_eq!(rules.policy.wpost_proving_period, stock.wpost_proving_period);
+        assert_eq!(
+            rules.policy.wpost_proving_period,
+            stock.wpost_proving_period
+        );
         assert_eq!(rules.policy.fault_max_age, stock.fault_max_age);
         assert_eq!(
             rules.policy.max_pre_commit_randomness_lookback,
@@ -267,9 +296,25 @@ mod tests {
 
     #[test]
     fn settings_that_make_no_chain_are_refused_with_the_reason() {
-        let config = Config { fault_declaration_cutoff: 1, ..Config::default() };
-        assert!(Rules::new(&config).unwrap_err().to_string().contains("faultDeclarationCutoff"));
-        let config = Config { initial_pledge: "1 FIL".to_owned(), ..Config::default() };
-        assert!(Rules::new(&config).unwrap_err().to_string().contains("initialPledge"));
+        let config = Config {
+            fault_declaration_cutoff: 1,
+            ..Config::default()
+        };
+        assert!(
+            Rules::new(&config)
+                .unwrap_err()
+                .to_string()
+                .contains("faultDeclarationCutoff")
+        );
+        let config = Config {
+            initial_pledge: "1 FIL".to_owned(),
+            ..Config::default()
+        };
+        assert!(
+            Rules::new(&config)
+                .unwrap_err()
+                .to_string()
+                .contains("initialPledge")
+        );
     }
 }

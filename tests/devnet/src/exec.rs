@@ -41,7 +41,10 @@ struct Failure {
 
 impl Failure {
     fn new(code: ExitCode, why: impl Into<String>) -> Self {
-        Self { code, why: why.into() }
+        Self {
+            code,
+            why: why.into(),
+        }
     }
 }
 
@@ -69,7 +72,10 @@ impl Machine<'_> {
     /// Runs a message without paying for gas: for estimates and calls.
     pub(crate) fn simulate(&self, world: &World, message: &Message, chain_len: usize) -> Applied {
         let Some(sender) = world.id_of(&message.from) else {
-            return refused(message, &Failure::new(ExitCode::SYS_SENDER_INVALID, "sender is not on chain"));
+            return refused(
+                message,
+                &Failure::new(ExitCode::SYS_SENDER_INVALID, "sender is not on chain"),
+            );
         };
         let mut trial = world.clone();
         let mut message = message.clone();
@@ -80,7 +86,12 @@ impl Machine<'_> {
         Applied { receipt, outputs }
     }
 
-    fn admit(&self, world: &mut World, message: &Message, funds: &TokenAmount) -> Result<ActorID, Failure> {
+    fn admit(
+        &self,
+        world: &mut World,
+        message: &Message,
+        funds: &TokenAmount,
+    ) -> Result<ActorID, Failure> {
         let invalid = |why: &str| Failure::new(ExitCode::SYS_SENDER_STATE_INVALID, why);
         let (id, actor) = world
             .lookup(&message.from)
@@ -104,7 +115,9 @@ impl Machine<'_> {
         message: &Message,
         chain_len: usize,
     ) -> (Receipt, GasOutputs) {
-        let to_miner = world.lookup(&message.to).is_some_and(|(_, a)| a.code == Code::Miner);
+        let to_miner = world
+            .lookup(&message.to)
+            .is_some_and(|(_, a)| a.code == Code::Miner);
         let wanted = gas::charge(message, to_miner, chain_len);
         let result = if wanted > message.gas_limit {
             Err(Failure::new(
@@ -113,7 +126,8 @@ impl Machine<'_> {
             ))
         } else {
             let mut trial = world.clone();
-            self.call(&mut trial, sender, message).inspect(|_| *world = trial)
+            self.call(&mut trial, sender, message)
+                .inspect(|_| *world = trial)
         };
         let gas_used = wanted.min(message.gas_limit);
         let outputs = GasOutputs::new(gas_used, message, &self.base_fee);
@@ -122,12 +136,29 @@ impl Machine<'_> {
             Err(failure) => (failure.code, Vec::new(), failure.why),
         };
         let fee = outputs.total();
-        (Receipt { exit_code: code.value(), return_data, gas_used, fee, error }, outputs)
+        (
+            Receipt {
+                exit_code: code.value(),
+                return_data,
+                gas_used,
+                fee,
+                error,
+            },
+            outputs,
+        )
     }
 
-    fn call(&self, world: &mut World, from: ActorID, message: &Message) -> Result<Vec<u8>, Failure> {
+    fn call(
+        &self,
+        world: &mut World,
+        from: ActorID,
+        message: &Message,
+    ) -> Result<Vec<u8>, Failure> {
         let to = world.ensure_account(&message.to).ok_or_else(|| {
-            Failure::new(ExitCode::SYS_INVALID_RECEIVER, format!("no actor at {}", message.to))
+            Failure::new(
+                ExitCode::SYS_INVALID_RECEIVER,
+                format!("no actor at {}", message.to),
+            )
         })?;
         if !world.debit(from, &message.value) {
             return Err(Failure::new(
@@ -156,7 +187,9 @@ impl Machine<'_> {
         method: u64,
         params: &[u8],
     ) -> Result<Vec<u8>, Failure> {
-        self.with_miner(world, miner, caller, |env, state| actor::invoke(env, state, method, params))
+        self.with_miner(world, miner, caller, |env, state| {
+            actor::invoke(env, state, method, params)
+        })
     }
 
     fn with_miner<T>(
@@ -200,7 +233,12 @@ impl Machine<'_> {
             .collect();
         for id in due {
             if let Err(failure) = self.with_miner(world, id, 0, cron::end_of_deadline) {
-                tracing::error!(miner = id, epoch = self.epoch, why = failure.why, "cron failed");
+                tracing::error!(
+                    miner = id,
+                    epoch = self.epoch,
+                    why = failure.why,
+                    "cron failed"
+                );
                 if let Some(miner) = world.get_mut(id).and_then(|a| a.miner.as_mut()) {
                     miner.cron = Some(self.epoch + 1);
                 }

@@ -7,7 +7,10 @@ use std::path::Path;
 
 /// Makes a folder that only its owner can read.
 pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
 }
 
 /// Writes a file of mode 0600 so that after a crash it is whole or as it was.
@@ -15,7 +18,12 @@ pub(crate) fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(beside)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(beside)?;
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(beside, path)?;

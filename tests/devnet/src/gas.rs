@@ -53,8 +53,10 @@ pub(crate) fn next_base_fee(base_fee: &TokenAmount, bids: &[Bid]) -> TokenAmount
 }
 
 fn percentile_premium(base_fee: &TokenAmount, bids: &[Bid]) -> TokenAmount {
-    let mut ranked: Vec<(TokenAmount, u64)> =
-        bids.iter().map(|b| (b.effective_premium(base_fee), b.gas_limit)).collect();
+    let mut ranked: Vec<(TokenAmount, u64)> = bids
+        .iter()
+        .map(|b| (b.effective_premium(base_fee), b.gas_limit))
+        .collect();
     ranked.sort_by(|a, b| b.0.cmp(&a.0));
     let mut gas = 0u64;
     for (premium, limit) in ranked {
@@ -104,7 +106,13 @@ impl GasOutputs {
         let miner_tip = tip * limit;
         let refund = fee_cap.clone() * limit - &base_fee_burn - &over_estimation_burn - &miner_tip;
         let miner_penalty = missing * used.saturating_add(burnt_gas);
-        Self { base_fee_burn, over_estimation_burn, miner_penalty, miner_tip, refund }
+        Self {
+            base_fee_burn,
+            over_estimation_burn,
+            miner_penalty,
+            miner_tip,
+            refund,
+        }
     }
 }
 
@@ -115,7 +123,9 @@ fn overestimation(used: u64, limit: u64) -> u64 {
     }
     let slack = limit.saturating_sub(used);
     let tolerated = u128::from(used) * 11 / 10;
-    let over = u128::from(limit).saturating_sub(tolerated).min(u128::from(used));
+    let over = u128::from(limit)
+        .saturating_sub(tolerated)
+        .min(u128::from(used));
     u64::try_from(u128::from(slack) * over / u128::from(used)).unwrap_or(u64::MAX)
 }
 
@@ -160,7 +170,8 @@ fn miner_gas(message: &Message) -> u64 {
             15_000_000 + 6_000_000 * units(n.ok())
         }
         34 => {
-            let n = from_cbor::<ProveCommitSectors3Params>(params).map(|p| p.sector_activations.len());
+            let n =
+                from_cbor::<ProveCommitSectors3Params>(params).map(|p| p.sector_activations.len());
             163_000_000 + 104_000_000 * units(n.ok())
         }
         _ => 3_000_000,
@@ -168,7 +179,11 @@ fn miner_gas(message: &Message) -> u64 {
 }
 
 /// The premium that lotus would propose: gas-weighted middle of what was paid, with a floor.
-pub(crate) fn estimate_premium(mut paid: Vec<(TokenAmount, u64)>, blocks: u64, within: u64) -> TokenAmount {
+pub(crate) fn estimate_premium(
+    mut paid: Vec<(TokenAmount, u64)>,
+    blocks: u64,
+    within: u64,
+) -> TokenAmount {
     const FLOOR: i64 = 100_000;
     const TARGET: u64 = BLOCK_GAS_LIMIT / 2;
     paid.sort_by(|a, b| b.0.cmp(&a.0));
@@ -192,7 +207,11 @@ pub(crate) fn estimate_premium(mut paid: Vec<(TokenAmount, u64)>, blocks: u64, w
 }
 
 /// The fee cap that lotus would propose: the base fee after `blocks` full blocks, and the premium.
-pub(crate) fn estimate_fee_cap(base_fee: &TokenAmount, premium: &TokenAmount, blocks: u32) -> TokenAmount {
+pub(crate) fn estimate_fee_cap(
+    base_fee: &TokenAmount,
+    premium: &TokenAmount,
+    blocks: u32,
+) -> TokenAmount {
     // 1.125^n in 8 fractional bits, as an integer computation.
     let mut factor = BigInt::from(1u64 << 40);
     for _ in 0..blocks.min(200) {
@@ -219,12 +238,21 @@ mod tests {
     }
 
     fn bid(gas_limit: u64, premium: i64, fee_cap: i64) -> Bid {
-        Bid { gas_limit, premium: atto(premium), fee_cap: atto(fee_cap) }
+        Bid {
+            gas_limit,
+            premium: atto(premium),
+            fee_cap: atto(fee_cap),
+        }
     }
 
     #[test]
     fn vector_fip_0115() {
-        for (base, premium, next) in [(100, 13, 100), (100, 26, 113), (801, 201, 901), (808, 203, 909)] {
+        for (base, premium, next) in [
+            (100, 13, 100),
+            (100, 26, 113),
+            (801, 201, 901),
+            (808, 203, 909),
+        ] {
             assert_eq!(step_base_fee(&atto(base), &atto(premium)), atto(next));
             let full = [bid(BLOCK_GAS_LIMIT, premium, base + 10 * premium)];
             assert_eq!(next_base_fee(&atto(base), &full), atto(next), "base {base}");
@@ -241,9 +269,19 @@ mod tests {
 
     #[test]
     fn percentile_counts_premiums_from_the_highest() {
-        let bids = [bid(4_000_000_000, 10, 5_000), bid(5_000_000_000, 900, 5_000), bid(2_000_000_000, 90, 5_000)];
+        let bids = [
+            bid(4_000_000_000, 10, 5_000),
+            bid(5_000_000_000, 900, 5_000),
+            bid(2_000_000_000, 90, 5_000),
+        ];
         assert_eq!(percentile_premium(&atto(100), &bids), atto(10));
-        assert_eq!(percentile_premium(&atto(100), &[bids[1].clone(), bid(3_000_000_000, 70, 5_000)]), atto(70));
+        assert_eq!(
+            percentile_premium(
+                &atto(100),
+                &[bids[1].clone(), bid(3_000_000_000, 70, 5_000)]
+            ),
+            atto(70)
+        );
     }
 
     #[test]

@@ -28,11 +28,19 @@ pub(crate) struct Raw(#[serde(with = "fvm_ipld_encoding::strict_bytes")] pub(cra
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Record {
     /// A new head, and the blocks that its state added.
-    Tipset { tipset: Box<StoredTipset>, blocks: Vec<(Cid, Raw)> },
+    Tipset {
+        tipset: Box<StoredTipset>,
+        blocks: Vec<(Cid, Raw)>,
+    },
     /// Everything above this height is off the chain.
-    Rewind { height: i64 },
+    Rewind {
+        height: i64,
+    },
     /// A message came into the pool.
-    Push { message: Box<SignedMessage>, uuid: Option<String> },
+    Push {
+        message: Box<SignedMessage>,
+        uuid: Option<String>,
+    },
     /// The pool is now this.
     Pool(Vec<SignedMessage>),
     Settings(Box<Settings>),
@@ -72,7 +80,12 @@ impl Journal {
     pub(crate) fn begin(dir: &Path, number: u64, snapshot: &Snapshot) -> io::Result<Self> {
         files::write_secret(&snapshot_path(dir, number), &frame(&cbor(snapshot)))?;
         let path = journal_path(dir, number);
-        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)?;
         file.sync_all()?;
         files::sync_dir(&path)?;
         for (old, path) in numbered(dir)? {
@@ -80,7 +93,13 @@ impl Journal {
                 std::fs::remove_file(path)?;
             }
         }
-        Ok(Self { dir: dir.to_owned(), number, file, len: 0, frames: 0 })
+        Ok(Self {
+            dir: dir.to_owned(),
+            number,
+            file,
+            len: 0,
+            frames: 0,
+        })
     }
 
     /// The newest snapshot that is whole, its records, and the journal to go on with; none in a folder
@@ -90,16 +109,32 @@ impl Journal {
         numbers.sort_unstable();
         numbers.dedup();
         for number in numbers.into_iter().rev() {
-            let Ok(bytes) = std::fs::read(snapshot_path(dir, number)) else { continue };
-            let Some((payload, _)) = unframe(&bytes) else { continue };
-            let Ok(snapshot) = from_cbor::<Snapshot>(payload) else { continue };
+            let Ok(bytes) = std::fs::read(snapshot_path(dir, number)) else {
+                continue;
+            };
+            let Some((payload, _)) = unframe(&bytes) else {
+                continue;
+            };
+            let Ok(snapshot) = from_cbor::<Snapshot>(payload) else {
+                continue;
+            };
             let path = journal_path(dir, number);
             let content = std::fs::read(&path).unwrap_or_default();
             let (records, whole, frames) = read_frames(&content);
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)?;
             file.set_len(whole)?;
             let file = OpenOptions::new().append(true).open(&path)?;
-            let journal = Self { dir: dir.to_owned(), number, file, len: whole, frames };
+            let journal = Self {
+                dir: dir.to_owned(),
+                number,
+                file,
+                len: whole,
+                frames,
+            };
             return Ok(Some((snapshot, records, journal)));
         }
         Ok(None)
@@ -138,11 +173,17 @@ fn numbered(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut out = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
         let number = name
             .strip_prefix("snapshot-")
             .and_then(|n| n.strip_suffix(".cbor"))
-            .or_else(|| name.strip_prefix("journal-").and_then(|n| n.strip_suffix(".log")));
+            .or_else(|| {
+                name.strip_prefix("journal-")
+                    .and_then(|n| n.strip_suffix(".log"))
+            });
         if let Some(number) = number.and_then(|n| n.parse().ok()) {
             out.push((number, path));
         }
@@ -170,7 +211,9 @@ fn read_frames(content: &[u8]) -> (Vec<Record>, u64, u64) {
     let mut records = Vec::new();
     let (mut at, mut frames) = (0, 0);
     while let Some((payload, len)) = unframe(&content[at..]) {
-        let Ok(batch) = from_cbor::<Vec<Record>>(payload) else { break };
+        let Ok(batch) = from_cbor::<Vec<Record>>(payload) else {
+            break;
+        };
         records.extend(batch);
         at += len;
         frames += 1;
@@ -198,7 +241,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(dir.path(), 0, &empty()).unwrap();
         for height in 0..5 {
-            journal.append(&[Record::Rewind { height }, Record::Pool(Vec::new())]).unwrap();
+            journal
+                .append(&[Record::Rewind { height }, Record::Pool(Vec::new())])
+                .unwrap();
         }
         let path = journal_path(dir.path(), 0);
         let whole = std::fs::read(&path).unwrap();

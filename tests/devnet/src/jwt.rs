@@ -27,7 +27,10 @@ impl Permission {
 
     /// The first `n` permissions, as lotus makes its tokens: each level has all below it.
     pub(crate) fn up_to(self) -> Vec<Self> {
-        [Self::Read, Self::Write, Self::Sign, Self::Admin].into_iter().filter(|p| *p <= self).collect()
+        [Self::Read, Self::Write, Self::Sign, Self::Admin]
+            .into_iter()
+            .filter(|p| *p <= self)
+            .collect()
     }
 }
 
@@ -61,7 +64,13 @@ pub(crate) fn verify(secret: &[u8], token: &str) -> Option<Vec<Permission>> {
         return None;
     }
     let payload: Payload = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    Some(payload.allow.iter().filter_map(|name| parse(name)).collect())
+    Some(
+        payload
+            .allow
+            .iter()
+            .filter_map(|name| parse(name))
+            .collect(),
+    )
 }
 
 /// A permission by its name.
@@ -87,8 +96,15 @@ fn hmac_sha256(secret: &[u8], data: &[u8]) -> [u8; 32] {
     } else {
         key[..secret.len()].copy_from_slice(secret);
     }
-    let inner = Sha256::new().chain_update(key.map(|b| b ^ 0x36)).chain_update(data).finalize();
-    Sha256::new().chain_update(key.map(|b| b ^ 0x5c)).chain_update(inner).finalize().into()
+    let inner = Sha256::new()
+        .chain_update(key.map(|b| b ^ 0x36))
+        .chain_update(data)
+        .finalize();
+    Sha256::new()
+        .chain_update(key.map(|b| b ^ 0x5c))
+        .chain_update(inner)
+        .finalize()
+        .into()
 }
 
 #[cfg(test)]
@@ -107,7 +123,10 @@ mod tests {
     #[test]
     fn token_gives_its_permissions_back_and_no_others() {
         let token = issue(b"secret", &Permission::Write.up_to());
-        assert_eq!(verify(b"secret", &token), Some(vec![Permission::Read, Permission::Write]));
+        assert_eq!(
+            verify(b"secret", &token),
+            Some(vec![Permission::Read, Permission::Write])
+        );
     }
 
     #[test]
@@ -115,7 +134,11 @@ mod tests {
         let token = issue(b"secret", &Permission::Read.up_to());
         assert_eq!(verify(b"other", &token), None);
         let strong = issue(b"x", &Permission::Admin.up_to());
-        let forged: Vec<&str> = strong.split('.').take(2).chain(token.rsplit('.').take(1)).collect();
+        let forged: Vec<&str> = strong
+            .split('.')
+            .take(2)
+            .chain(token.rsplit('.').take(1))
+            .collect();
         assert_eq!(verify(b"secret", &forged.join(".")), None);
         assert_eq!(verify(b"secret", "nonsense"), None);
     }

@@ -61,14 +61,18 @@ pub(crate) struct KeyInfo {
 
 impl std::fmt::Debug for KeyInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyInfo").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("KeyInfo")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
 impl KeyInfo {
     /// The string that `lotus wallet export` prints.
     pub(crate) fn export(&self) -> String {
-        hex::encode(serde_json::json!({ "Type": self.kind, "PrivateKey": self.private }).to_string())
+        hex::encode(
+            serde_json::json!({ "Type": self.kind, "PrivateKey": self.private }).to_string(),
+        )
     }
 }
 
@@ -86,7 +90,9 @@ pub(crate) struct Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,18 +104,22 @@ impl Key {
             KeyKind::Secp256k1 => {
                 let key = SigningKey::from_slice(&bytes).map_err(|e| private(&e))?;
                 let point = key.verifying_key().to_encoded_point(false);
-                let address =
-                    Address::new_secp256k1(point.as_bytes()).map_err(|e| private(&e))?;
+                let address = Address::new_secp256k1(point.as_bytes()).map_err(|e| private(&e))?;
                 (Secret::Secp256k1(Box::new(key)), address)
             }
             KeyKind::Bls => {
-                let key = bls_signatures::PrivateKey::from_bytes(&bytes).map_err(|e| private(&e))?;
-                let address = Address::new_bls(&key.public_key().as_bytes())
-                    .map_err(|e| private(&e))?;
+                let key =
+                    bls_signatures::PrivateKey::from_bytes(&bytes).map_err(|e| private(&e))?;
+                let address =
+                    Address::new_bls(&key.public_key().as_bytes()).map_err(|e| private(&e))?;
                 (Secret::Bls(key), address)
             }
         };
-        Ok(Self { secret, address, info })
+        Ok(Self {
+            secret,
+            address,
+            info,
+        })
     }
 
     /// A fresh key.
@@ -127,7 +137,10 @@ impl Key {
                 // Below the group order, which starts with 0x73; the last byte is the highest.
                 bytes[31] &= 0x3f;
             }
-            let info = KeyInfo { kind, private: STANDARD.encode(&bytes) };
+            let info = KeyInfo {
+                kind,
+                private: STANDARD.encode(&bytes),
+            };
             if let Ok(key) = Self::from_info(info) {
                 return key;
             }
@@ -151,15 +164,23 @@ impl Key {
 }
 
 /// Checks a signature against the address whose key must have made it.
-pub(crate) fn verify(signature: &Signature, data: &[u8], address: &Address) -> Result<(), KeyError> {
+pub(crate) fn verify(
+    signature: &Signature,
+    data: &[u8],
+    address: &Address,
+) -> Result<(), KeyError> {
     let fail = |why: &str| Err(KeyError::Signature(why.to_owned()));
     match (signature.sig_type, address.protocol()) {
-        (SignatureType::Secp256k1, Protocol::Secp256k1) => verify_secp256k1(signature, data, address),
+        (SignatureType::Secp256k1, Protocol::Secp256k1) => {
+            verify_secp256k1(signature, data, address)
+        }
         (SignatureType::BLS, Protocol::BLS) => {
             let key = bls_signatures::PublicKey::from_bytes(&address.payload_bytes());
             let sig = bls_signatures::Signature::from_bytes(&signature.bytes);
             match (key, sig) {
-                (Ok(key), Ok(sig)) if bls_signatures::verify_messages(&sig, &[data], &[key]) => Ok(()),
+                (Ok(key), Ok(sig)) if bls_signatures::verify_messages(&sig, &[data], &[key]) => {
+                    Ok(())
+                }
                 (Ok(_), Ok(_)) => fail("bls signature failed to verify"),
                 (Err(_), _) => fail("not a BLS public key"),
                 (_, Err(_)) => fail("not a BLS signature"),
@@ -172,17 +193,22 @@ pub(crate) fn verify(signature: &Signature, data: &[u8], address: &Address) -> R
 fn verify_secp256k1(signature: &Signature, data: &[u8], address: &Address) -> Result<(), KeyError> {
     let bad = |e: &dyn std::fmt::Display| KeyError::Signature(e.to_string());
     if signature.bytes.len() != 65 {
-        return Err(KeyError::Signature("a secp256k1 signature has 65 bytes".to_owned()));
+        return Err(KeyError::Signature(
+            "a secp256k1 signature has 65 bytes".to_owned(),
+        ));
     }
     let parsed = EcdsaSignature::from_slice(&signature.bytes[..64]).map_err(|e| bad(&e))?;
     let recovery = RecoveryId::try_from(signature.bytes[64]).map_err(|e| bad(&e))?;
     let key = VerifyingKey::recover_from_prehash(&blake2b256(&[data]), &parsed, recovery)
         .map_err(|e| bad(&e))?;
-    let signer = Address::new_secp256k1(key.to_encoded_point(false).as_bytes()).map_err(|e| bad(&e))?;
+    let signer =
+        Address::new_secp256k1(key.to_encoded_point(false).as_bytes()).map_err(|e| bad(&e))?;
     if signer == *address {
         Ok(())
     } else {
-        Err(KeyError::Signature(format!("signed by {signer}, not by {address}")))
+        Err(KeyError::Signature(format!(
+            "signed by {signer}, not by {address}"
+        )))
     }
 }
 
@@ -222,7 +248,10 @@ impl Keystore {
                 keys.insert(key.address, key);
             }
         }
-        Ok(Self { dir: dir.to_owned(), keys })
+        Ok(Self {
+            dir: dir.to_owned(),
+            keys,
+        })
     }
 
     pub(crate) fn add(&mut self, key: Key) -> Result<Address, KeyError> {
@@ -248,7 +277,10 @@ mod tests {
     use super::*;
 
     fn keys() -> [Key; 2] {
-        [Key::from_seed(KeyKind::Secp256k1, b"a"), Key::from_seed(KeyKind::Bls, b"a")]
+        [
+            Key::from_seed(KeyKind::Secp256k1, b"a"),
+            Key::from_seed(KeyKind::Bls, b"a"),
+        ]
     }
 
     #[test]
@@ -283,7 +315,10 @@ mod tests {
             store.add(key).unwrap();
         }
         let again = Keystore::open(dir.path()).unwrap();
-        assert_eq!(again.addresses().collect::<Vec<_>>(), store.addresses().collect::<Vec<_>>());
+        assert_eq!(
+            again.addresses().collect::<Vec<_>>(),
+            store.addresses().collect::<Vec<_>>()
+        );
         assert_eq!(again.addresses().count(), 2);
     }
 
@@ -292,8 +327,14 @@ mod tests {
         // The generator of G1, compressed: the public key of the private key 1.
         let mut one = [0u8; 32];
         one[0] = 1;
-        let key =
-            Key::from_info(KeyInfo { kind: KeyKind::Bls, private: STANDARD.encode(one) }).unwrap();
-        assert!(hex::encode(key.address.payload_bytes()).starts_with("97f1d3a73197d7942695638c4fa9ac0f"));
+        let key = Key::from_info(KeyInfo {
+            kind: KeyKind::Bls,
+            private: STANDARD.encode(one),
+        })
+        .unwrap();
+        assert!(
+            hex::encode(key.address.payload_bytes())
+                .starts_with("97f1d3a73197d7942695638c4fa9ac0f")
+        );
     }
 }

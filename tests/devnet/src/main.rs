@@ -18,6 +18,8 @@ mod jwt;
 mod keys;
 mod mempool;
 mod message;
+#[cfg(test)]
+mod real;
 mod rpc;
 mod state;
 mod store;

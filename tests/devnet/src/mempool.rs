@@ -35,17 +35,40 @@ pub(crate) enum MempoolError {
     Signature(String),
     #[error("minimum expected nonce is {0}: message nonce too low")]
     NonceTooLow(u64),
-    #[error("not enough funds (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction")]
-    Funds { required: TokenAmount, balance: TokenAmount },
-    #[error("not enough funds including pending messages (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction")]
-    PendingFunds { required: TokenAmount, balance: TokenAmount },
-    #[error("message nonce has too big a gap from expected nonce (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap")]
+    #[error(
+        "not enough funds (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction"
+    )]
+    Funds {
+        required: TokenAmount,
+        balance: TokenAmount,
+    },
+    #[error(
+        "not enough funds including pending messages (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction"
+    )]
+    PendingFunds {
+        required: TokenAmount,
+        balance: TokenAmount,
+    },
+    #[error(
+        "message nonce has too big a gap from expected nonce (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap"
+    )]
     NonceGap { nonce: u64, next: u64 },
-    #[error("rejecting replace by fee because of nonce gap (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap")]
+    #[error(
+        "rejecting replace by fee because of nonce gap (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap"
+    )]
     ReplaceAcrossGap { nonce: u64, next: u64 },
-    #[error("message from {from} with nonce {nonce} already in mpool, increase GasPremium to {least} from {premium} to trigger replace by fee: replace by fee has too low GasPremium")]
-    ReplaceTooLow { from: Address, nonce: u64, least: String, premium: String },
-    #[error("message from {from} with nonce {nonce} already in mpool: message with nonce already exists")]
+    #[error(
+        "message from {from} with nonce {nonce} already in mpool, increase GasPremium to {least} from {premium} to trigger replace by fee: replace by fee has too low GasPremium"
+    )]
+    ReplaceTooLow {
+        from: Address,
+        nonce: u64,
+        least: String,
+        premium: String,
+    },
+    #[error(
+        "message from {from} with nonce {nonce} already in mpool: message with nonce already exists"
+    )]
     Exists { from: Address, nonce: u64 },
     #[error("too many pending messages for actor")]
     TooManyPending,
@@ -141,12 +164,15 @@ impl Mempool {
     }
 
     pub(crate) fn find(&self, cid: &Cid) -> Option<&SignedMessage> {
-        self.iter().find(|m| m.cid() == *cid || message_cid(&m.message) == *cid)
+        self.iter()
+            .find(|m| m.cid() == *cid || message_cid(&m.message) == *cid)
     }
 
     /// Removes one message; says whether it was there.
     pub(crate) fn remove(&mut self, from: &Address, nonce: u64) -> bool {
-        let Some(waiting) = self.by_sender.get_mut(from) else { return false };
+        let Some(waiting) = self.by_sender.get_mut(from) else {
+            return false;
+        };
         let was = waiting.remove(&nonce).is_some();
         if waiting.is_empty() {
             self.by_sender.remove(from);
@@ -172,11 +198,16 @@ impl Mempool {
         sender: impl Fn(&Address) -> Sender,
     ) -> Vec<SignedMessage> {
         let mut room = BLOCK_GAS_LIMIT.saturating_mul(blocks);
-        let mut heads: BTreeMap<Address, Sender> =
-            self.by_sender.keys().map(|from| (*from, sender(from))).collect();
+        let mut heads: BTreeMap<Address, Sender> = self
+            .by_sender
+            .keys()
+            .map(|from| (*from, sender(from)))
+            .collect();
         let mut chosen = Vec::new();
         while let Some((from, premium)) = self.best_head(&heads, base_fee) {
-            let state = heads.get_mut(&from).expect("invariant: best_head names a key of heads");
+            let state = heads
+                .get_mut(&from)
+                .expect("invariant: best_head names a key of heads");
             let message = &self.by_sender[&from][&state.nonce];
             let cost = required_gas_funds(&message.message);
             let fits = message.message.gas_limit <= room && premium >= *least_premium;
@@ -254,8 +285,12 @@ fn check_alone(signed: &SignedMessage) -> Result<(), MempoolError> {
             message.from
         )));
     }
-    keys::verify(&signed.signature, &message_cid(message).to_bytes(), &message.from)
-        .map_err(|e| MempoolError::Signature(e.to_string()))
+    keys::verify(
+        &signed.signature,
+        &message_cid(message).to_bytes(),
+        &message.from,
+    )
+    .map_err(|e| MempoolError::Signature(e.to_string()))
 }
 
 fn check_replacement(
@@ -286,7 +321,10 @@ fn check_replacement(
 
 /// A sender that the chain has never seen.
 pub(crate) fn unknown_sender() -> Sender {
-    Sender { nonce: 0, balance: TokenAmount::zero() }
+    Sender {
+        nonce: 0,
+        balance: TokenAmount::zero(),
+    }
 }
 
 #[cfg(test)]
@@ -303,7 +341,10 @@ mod tests {
     }
 
     fn rich(nonce: u64) -> Sender {
-        Sender { nonce, balance: TokenAmount::from_whole(1_000_000) }
+        Sender {
+            nonce,
+            balance: TokenAmount::from_whole(1_000_000),
+        }
     }
 
     fn bare(key: &Key, nonce: u64, premium: i64) -> Message {
@@ -349,9 +390,13 @@ mod tests {
         let key = key();
         let mut pool = Mempool::default();
         pool.push(signed(&key, 0, 1_005), &rich(0), true).unwrap();
-        let error = pool.push(signed(&key, 0, 1_105), &rich(0), true).unwrap_err();
+        let error = pool
+            .push(signed(&key, 0, 1_105), &rich(0), true)
+            .unwrap_err();
         assert!(
-            error.to_string().contains("increase GasPremium to 1106 from 1105 to trigger replace by fee"),
+            error
+                .to_string()
+                .contains("increase GasPremium to 1106 from 1105 to trigger replace by fee"),
             "{error}"
         );
         pool.push(signed(&key, 0, 1_106), &rich(0), true).unwrap();
@@ -364,7 +409,10 @@ mod tests {
         let mut pool = Mempool::default();
         pool.push(signed(&key, 0, 5), &rich(0), true).unwrap();
         let error = pool.push(signed(&key, 0, 5), &rich(0), true).unwrap_err();
-        assert!(error.to_string().contains("with nonce 0 already in mpool"), "{error}");
+        assert!(
+            error.to_string().contains("with nonce 0 already in mpool"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -393,7 +441,9 @@ mod tests {
         let mut big = bare(&key, 0, 10);
         big.params = RawBytes::new(vec![0; MAX_MESSAGE_SIZE]);
         big.gas_limit = 1_000_000_000;
-        let error = Mempool::default().push(sign(&key, big), &rich(0), true).unwrap_err();
+        let error = Mempool::default()
+            .push(sign(&key, big), &rich(0), true)
+            .unwrap_err();
         assert!(matches!(error, MempoolError::TooBig(_)));
     }
 
@@ -403,20 +453,31 @@ mod tests {
         let mut forged = signed(&key, 0, 10);
         forged.message.value = TokenAmount::from_atto(1);
         let error = Mempool::default().push(forged, &rich(0), true).unwrap_err();
-        assert!(error.to_string().contains("signature verification failed"), "{error}");
+        assert!(
+            error.to_string().contains("signature verification failed"),
+            "{error}"
+        );
     }
 
     #[test]
     fn nonce_that_landed_is_refused_with_the_expected_one() {
         let key = key();
-        let error = Mempool::default().push(signed(&key, 3, 10), &rich(7), true).unwrap_err();
-        assert_eq!(error.to_string(), "minimum expected nonce is 7: message nonce too low");
+        let error = Mempool::default()
+            .push(signed(&key, 3, 10), &rich(7), true)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "minimum expected nonce is 7: message nonce too low"
+        );
     }
 
     #[test]
     fn funds_count_what_is_already_waiting() {
         let key = key();
-        let poor = Sender { nonce: 0, balance: TokenAmount::from_atto(1_500_000_000_000i64) };
+        let poor = Sender {
+            nonce: 0,
+            balance: TokenAmount::from_atto(1_500_000_000_000i64),
+        };
         let mut pool = Mempool::default();
         pool.push(signed(&key, 0, 10), &poor, true).unwrap();
         let error = pool.push(signed(&key, 1, 10), &poor, true).unwrap_err();
@@ -430,7 +491,9 @@ mod tests {
         for nonce in 0..MAX_PENDING as u64 {
             pool.push(signed(&key, nonce, 10), &rich(0), true).unwrap();
         }
-        let error = pool.push(signed(&key, MAX_PENDING as u64, 10), &rich(0), true).unwrap_err();
+        let error = pool
+            .push(signed(&key, MAX_PENDING as u64, 10), &rich(0), true)
+            .unwrap_err();
         assert_eq!(error, MempoolError::TooManyPending);
     }
 
@@ -443,8 +506,15 @@ mod tests {
         pool.push(sign(&key, low), &rich(0), true).unwrap();
         pool.push(signed(&key, 1, 10_000), &rich(0), true).unwrap();
         let none = TokenAmount::zero();
-        assert!(pool.select(&TokenAmount::from_atto(200), &none, 1, |_| rich(0)).is_empty());
-        assert_eq!(pool.select(&TokenAmount::from_atto(100), &none, 1, |_| rich(0)).len(), 2);
+        assert!(
+            pool.select(&TokenAmount::from_atto(200), &none, 1, |_| rich(0))
+                .is_empty()
+        );
+        assert_eq!(
+            pool.select(&TokenAmount::from_atto(100), &none, 1, |_| rich(0))
+                .len(),
+            2
+        );
     }
 
     proptest! {

@@ -48,7 +48,10 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn new(node: Node) -> Self {
         let (bell, _) = watch::channel(0);
-        Self { node: Arc::new(Mutex::new(node)), bell: Arc::new(bell) }
+        Self {
+            node: Arc::new(Mutex::new(node)),
+            bell: Arc::new(bell),
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Node> {
@@ -71,19 +74,31 @@ pub(crate) struct RpcError {
 
 impl RpcError {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { code: 1, message: message.into() }
+        Self {
+            code: 1,
+            message: message.into(),
+        }
     }
 
     fn params(message: impl Into<String>) -> Self {
-        Self { code: -32602, message: message.into() }
+        Self {
+            code: -32602,
+            message: message.into(),
+        }
     }
 
     fn out_of_gas(message: impl Into<String>) -> Self {
-        Self { code: 2, message: message.into() }
+        Self {
+            code: 2,
+            message: message.into(),
+        }
     }
 
     fn actor_not_found() -> Self {
-        Self { code: 11, message: "actor not found".to_owned() }
+        Self {
+            code: 11,
+            message: "actor not found".to_owned(),
+        }
     }
 }
 
@@ -150,9 +165,7 @@ async fn healthz(Shared(handle): Shared<Handle>) -> Response {
 async fn history(Shared(handle): Shared<Handle>) -> Response {
     let content = handle.lock().chain.read_history();
     match content {
-        Ok(bytes) => {
-            ([(header::CONTENT_TYPE, "application/x-ndjson")], bytes).into_response()
-        }
+        Ok(bytes) => ([(header::CONTENT_TYPE, "application/x-ndjson")], bytes).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
     }
 }
@@ -164,7 +177,10 @@ async fn rpc(Shared(handle): Shared<Handle>, headers: HeaderMap, body: Bytes) ->
     let request: Value = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(e) => {
-            let error = RpcError { code: -32700, message: format!("unmarshaling request: {e}") };
+            let error = RpcError {
+                code: -32700,
+                message: format!("unmarshaling request: {e}"),
+            };
             return reply(&envelope(&Value::Null, Err(error)), true);
         }
     };
@@ -181,8 +197,17 @@ async fn rpc(Shared(handle): Shared<Handle>, headers: HeaderMap, body: Bytes) ->
 
 fn reply(value: &Value, failed: bool) -> Response {
     // As go-jsonrpc: what never reached a method is HTTP 500, an error of a method is 200.
-    let status = if failed { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
-    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+    let status = if failed {
+        StatusCode::INTERNAL_SERVER_ERROR
+    } else {
+        StatusCode::OK
+    };
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        value.to_string(),
+    )
+        .into_response()
 }
 
 /// What the caller may do: reading without a token; none for a token that is not ours.
@@ -207,12 +232,28 @@ fn envelope(id: &Value, answer: Answer) -> Value {
 /// The answer to one request, and whether it reached no method.
 async fn answer(handle: &Handle, allowed: &[Permission], request: &Value) -> (Value, bool) {
     let id = request.get("id").cloned().unwrap_or(Value::Null);
-    let full = request.get("method").and_then(Value::as_str).unwrap_or_default();
+    let full = request
+        .get("method")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let name = full.strip_prefix("Filecoin.").unwrap_or(full);
-    let known = if full.starts_with("Filecoin.") || full.starts_with("Devnet.") { method(name) } else { None };
+    let known = if full.starts_with("Filecoin.") || full.starts_with("Devnet.") {
+        method(name)
+    } else {
+        None
+    };
     let Some(found) = known else {
         let message = format!("method '{full}' not found");
-        return (envelope(&id, Err(RpcError { code: -32601, message })), true);
+        return (
+            envelope(
+                &id,
+                Err(RpcError {
+                    code: -32601,
+                    message,
+                }),
+            ),
+            true,
+        );
     };
     let needed = match found {
         Method::Now(permission, _) => permission,
@@ -220,8 +261,10 @@ async fn answer(handle: &Handle, allowed: &[Permission], request: &Value) -> (Va
     };
     if !allowed.contains(&needed) {
         let short = name.strip_prefix("Devnet.").unwrap_or(name);
-        let message =
-            format!("missing permission to invoke '{short}' (need '{}')", needed.name());
+        let message = format!(
+            "missing permission to invoke '{short}' (need '{}')",
+            needed.name()
+        );
         return (envelope(&id, Err(RpcError::new(message))), false);
     }
     let params = request.get("params").cloned().unwrap_or(Value::Null);
@@ -250,7 +293,9 @@ async fn run(handle: Handle, method: Method, args: Args) -> Answer {
             }
             Ok(Ok(None)) => {
                 // The bell, or a look every now and then.
-                if let Ok(Err(_)) = tokio::time::timeout(Duration::from_secs(5), bell.changed()).await {
+                if let Ok(Err(_)) =
+                    tokio::time::timeout(Duration::from_secs(5), bell.changed()).await
+                {
                     return Err(RpcError::new("the node is going down"));
                 }
             }

@@ -61,7 +61,13 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn new(code: Code, balance: TokenAmount) -> Self {
-        Self { code, balance, nonce: 0, key: None, miner: None }
+        Self {
+            code,
+            balance,
+            nonce: 0,
+            key: None,
+            miner: None,
+        }
     }
 }
 
@@ -79,8 +85,15 @@ pub(crate) struct World {
 
 impl From<Encoded> for World {
     fn from(Encoded(list, next_id): Encoded) -> Self {
-        let by_key = list.iter().filter_map(|(id, a)| a.key.map(|k| (k, *id))).collect();
-        Self { actors: list.into_iter().collect(), by_key, next_id }
+        let by_key = list
+            .iter()
+            .filter_map(|(id, a)| a.key.map(|k| (k, *id)))
+            .collect();
+        Self {
+            actors: list.into_iter().collect(),
+            by_key,
+            next_id,
+        }
     }
 }
 
@@ -97,7 +110,11 @@ impl World {
             .into_iter()
             .map(|id| (id, Actor::new(Code::System, TokenAmount::zero())))
             .collect();
-        Self { actors, by_key: BTreeMap::new(), next_id: 100 }
+        Self {
+            actors,
+            by_key: BTreeMap::new(),
+            next_id: 100,
+        }
     }
 
     /// Makes sure that new accounts get ids from here on.
@@ -155,7 +172,10 @@ impl World {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let account = Actor { key: Some(*address), ..Actor::new(Code::Account, TokenAmount::zero()) };
+        let account = Actor {
+            key: Some(*address),
+            ..Actor::new(Code::Account, TokenAmount::zero())
+        };
         self.insert(id, account);
         Some(id)
     }
@@ -180,7 +200,9 @@ impl World {
     }
 
     pub(crate) fn miners(&self) -> impl Iterator<Item = (ActorID, &MinerHead)> {
-        self.actors.iter().filter_map(|(id, a)| a.miner.as_ref().map(|m| (*id, m)))
+        self.actors
+            .iter()
+            .filter_map(|(id, a)| a.miner.as_ref().map(|m| (*id, m)))
     }
 
     /// Everything that exists, burnt funds included: it changes only when money is made.

@@ -79,7 +79,10 @@ pub(crate) struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(base: &'a Blocks) -> Self {
-        Self { base, new: RefCell::default() }
+        Self {
+            base,
+            new: RefCell::default(),
+        }
     }
 
     /// What was written, to be committed by whoever owns the blocks.

@@ -1,6 +1,5 @@
 //! A chain for unit tests: small deadlines, proofs that are good when they say so.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use cid::Cid;
@@ -25,7 +24,7 @@ use crate::codec::{cbor, draw_randomness};
 use crate::config::Config;
 use crate::keys::Key;
 use crate::message::{Receipt, SignedMessage, message_cid};
-use crate::verifier::{ProofVerifier, SealStatement, WindowStatement};
+use crate::verifier::{ProofVerifier, SealStatement, StockVerifier, WindowStatement};
 
 pub(crate) const MINER: u64 = 1000;
 const GOOD: u8 = 7;
@@ -35,11 +34,19 @@ struct FakeVerifier;
 
 impl ProofVerifier for FakeVerifier {
     fn seal(&self, _: &SealStatement, proof: &[u8]) -> Result<(), String> {
-        if proof.iter().all(|b| *b == GOOD) { Ok(()) } else { Err("fake: bad".to_owned()) }
+        if proof.iter().all(|b| *b == GOOD) {
+            Ok(())
+        } else {
+            Err("fake: bad".to_owned())
+        }
     }
 
     fn window_post(&self, _: &WindowStatement, proof: &PoStProof) -> Result<(), String> {
-        if proof.proof_bytes.iter().all(|b| *b == GOOD) { Ok(()) } else { Err("fake: bad".to_owned()) }
+        if proof.proof_bytes.iter().all(|b| *b == GOOD) {
+            Ok(())
+        } else {
+            Err("fake: bad".to_owned())
+        }
     }
 }
 
@@ -70,12 +77,19 @@ impl TestChain {
     pub(crate) fn with(config: Config) -> Self {
         fvm_shared::address::set_current_network(fvm_shared::address::Network::Testnet);
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::open(dir, config)
+        Self::open(dir, config, Arc::new(FakeVerifier))
     }
 
-    fn open(dir: Arc<tempfile::TempDir>, config: Config) -> Self {
+    /// With the verifier of the real thing.
+    pub(crate) fn real() -> Self {
+        fvm_shared::address::set_current_network(fvm_shared::address::Network::Testnet);
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::open(dir, config(), Arc::new(StockVerifier))
+    }
+
+    fn open(dir: Arc<tempfile::TempDir>, config: Config, verifier: Arc<dyn ProofVerifier>) -> Self {
         let keys = miner_keys(&config, &config.miners[0]);
-        let chain = open_chain(dir.path(), config).unwrap();
+        let chain = Chain::open(dir.path(), config, verifier).unwrap();
         Self { chain, keys, dir }
     }
 
@@ -84,7 +98,7 @@ impl TestChain {
         let config = self.chain.config.clone();
         let dir = Arc::clone(&self.dir);
         drop(self.chain);
-        Self::open(dir, config)
+        Self::open(dir, config, Arc::new(FakeVerifier))
     }
 
     pub(crate) fn epoch(&self) -> i64 {
@@ -95,12 +109,6 @@ impl TestChain {
         for _ in 0..epochs {
             let height = self.chain.next_height();
             self.chain.tick(height).unwrap();
-        }
-    }
-
-    pub(crate) fn advance_to(&mut self, epoch: i64) {
-        while self.epoch() < epoch {
-            self.advance(1);
         }
     }
 
@@ -130,7 +138,12 @@ impl TestChain {
         self.call_from(&key, method, params)
     }
 
-    pub(crate) fn call_from<T: Serialize>(&mut self, key: &Key, method: u64, params: &T) -> Receipt {
+    pub(crate) fn call_from<T: Serialize>(
+        &mut self,
+        key: &Key,
+        method: u64,
+        params: &T,
+    ) -> Receipt {
         let message = self.message(key, Address::new_id(MINER), method, cbor(params));
         let cid = self.push(key, message).unwrap();
         self.advance(1);
@@ -145,7 +158,11 @@ impl TestChain {
     /// The miner's state after the head.
     pub(crate) fn state(&self) -> State {
         let head = self.chain.head();
-        let miner = head.state.get(MINER).and_then(|a| a.miner.as_ref()).unwrap();
+        let miner = head
+            .state
+            .get(MINER)
+            .and_then(|a| a.miner.as_ref())
+            .unwrap();
         load_state(&self.chain.scratch(), &miner.state).unwrap()
     }
 
@@ -167,7 +184,10 @@ impl TestChain {
         SectorPreCommitInfo {
             seal_proof: RegisteredSealProof::StackedDRG2KiBV1P1,
             sector_number: number,
-            sealed_cid: replica_commitment_v1_to_cid(&[u8::try_from(number % 200).unwrap() + 1; 32]).unwrap(),
+            sealed_cid: replica_commitment_v1_to_cid(
+                &[u8::try_from(number % 200).unwrap() + 1; 32],
+            )
+            .unwrap(),
             seal_rand_epoch: self.epoch(),
             deal_ids: Vec::new(),
             expiration: self.epoch() + 86_410 + 180 * 2_880 + 10,
@@ -184,7 +204,10 @@ impl TestChain {
         let params = ProveCommitSectors3Params {
             sector_activations: sectors
                 .iter()
-                .map(|(n, _)| SectorActivationManifest { sector_number: *n, pieces: Vec::new() })
+                .map(|(n, _)| SectorActivationManifest {
+                    sector_number: *n,
+                    pieces: Vec::new(),
+                })
                 .collect(),
             sector_proofs: sectors
                 .iter()
@@ -208,7 +231,9 @@ impl TestChain {
     }
 
     pub(crate) fn location(&self, number: u64) -> (u64, u64) {
-        self.state().find_sector(&self.chain.scratch(), number).unwrap()
+        self.state()
+            .find_sector(&self.chain.scratch(), number)
+            .unwrap()
     }
 
     /// Goes to the epoch from which the next message lands in the open deadline of this index.
@@ -223,7 +248,13 @@ impl TestChain {
         }
     }
 
-    pub(crate) fn post_params(&self, deadline: u64, partition: u64, skipped: &[u64], good: bool) -> SubmitWindowedPoStParams {
+    pub(crate) fn post_params(
+        &self,
+        deadline: u64,
+        partition: u64,
+        skipped: &[u64],
+        good: bool,
+    ) -> SubmitWindowedPoStParams {
         let epoch = self.epoch();
         let digest = self.chain.ticket_digest(self.chain.head(), epoch).unwrap();
         SubmitWindowedPoStParams {
@@ -250,8 +281,4 @@ impl TestChain {
         let params = self.post_params(deadline, partition, &[], true);
         self.call(5, &params)
     }
-}
-
-pub(crate) fn open_chain(dir: &Path, config: Config) -> Result<Chain, ChainError> {
-    Chain::open(dir, config, Arc::new(FakeVerifier))
 }

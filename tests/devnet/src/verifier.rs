@@ -63,7 +63,10 @@ impl ProofVerifier for StockVerifier {
         let mut replicas = BTreeMap::new();
         for (number, sealed) in &statement.sectors {
             let comm_r = cid_to_replica_commitment_v1(sealed)?;
-            replicas.insert(SectorId::from(*number), PublicReplicaInfo::new(registered, comm_r));
+            replicas.insert(
+                SectorId::from(*number),
+                PublicReplicaInfo::new(registered, comm_r),
+            );
         }
         let mut randomness = statement.randomness;
         randomness[31] &= 0x3f;
@@ -114,9 +117,16 @@ fn seal_proof(proof: RegisteredSealProof) -> Result<proofs::RegisteredSealProof,
         A::StackedDRG512MiBV1P1_Feat_SyntheticPoRep => {
             Ok(P::StackedDrg512MiBV1_1_Feat_SyntheticPoRep)
         }
-        A::StackedDRG32GiBV1P1_Feat_SyntheticPoRep => Ok(P::StackedDrg32GiBV1_1_Feat_SyntheticPoRep),
-        A::StackedDRG64GiBV1P1_Feat_SyntheticPoRep => Ok(P::StackedDrg64GiBV1_1_Feat_SyntheticPoRep),
-        other => Err(format!("no verification for seal proof type {}", i64::from(other))),
+        A::StackedDRG32GiBV1P1_Feat_SyntheticPoRep => {
+            Ok(P::StackedDrg32GiBV1_1_Feat_SyntheticPoRep)
+        }
+        A::StackedDRG64GiBV1P1_Feat_SyntheticPoRep => {
+            Ok(P::StackedDrg64GiBV1_1_Feat_SyntheticPoRep)
+        }
+        other => Err(format!(
+            "no verification for seal proof type {}",
+            i64::from(other)
+        )),
     }
 }
 
@@ -129,7 +139,10 @@ fn window_proof(proof: RegisteredPoStProof) -> Result<proofs::RegisteredPoStProo
         A::StackedDRGWindow512MiBV1P1 => Ok(P::StackedDrgWindow512MiBV1_2),
         A::StackedDRGWindow32GiBV1P1 => Ok(P::StackedDrgWindow32GiBV1_2),
         A::StackedDRGWindow64GiBV1P1 => Ok(P::StackedDrgWindow64GiBV1_2),
-        other => Err(format!("no verification for window proof type {}", i64::from(other))),
+        other => Err(format!(
+            "no verification for window proof type {}",
+            i64::from(other)
+        )),
     }
 }
 

@@ -44,8 +44,11 @@ pub(crate) fn prove_commit_sectors3(
     check_pieces(&mut candidates);
     require_some(&candidates, all_or_nothing, "all data activations failed")?;
 
-    let proven: Vec<&SectorPreCommitOnChainInfo> =
-        candidates.iter().filter(|c| c.exit.is_success()).map(|c| c.precommit).collect();
+    let proven: Vec<&SectorPreCommitOnChainInfo> = candidates
+        .iter()
+        .filter(|c| c.exit.is_success())
+        .map(|c| c.precommit)
+        .collect();
     activate(env, state, &proven)?;
 
     let mut result = BatchReturnGen::new(candidates.len());
@@ -83,7 +86,11 @@ fn candidates<'a>(
     precommits: &'a [SectorPreCommitOnChainInfo],
 ) -> Result<Vec<Candidate<'a>>, ActorError> {
     let mut out: Vec<Candidate<'a>> = Vec::with_capacity(precommits.len());
-    let inputs = params.sector_activations.iter().zip(&params.sector_proofs).zip(precommits);
+    let inputs = params
+        .sector_activations
+        .iter()
+        .zip(&params.sector_proofs)
+        .zip(precommits);
     for ((manifest, proof), precommit) in inputs {
         let seal_proof = precommit.info.seal_proof;
         if let Some(first) = out.first()
@@ -94,19 +101,37 @@ fn candidates<'a>(
                 first.precommit.info.seal_proof
             )));
         }
-        if out.iter().any(|c| c.manifest.sector_number == manifest.sector_number) {
+        if out
+            .iter()
+            .any(|c| c.manifest.sector_number == manifest.sector_number)
+        {
             return Err(ActorError::illegal_argument(format!(
                 "duplicate sector number {}",
                 manifest.sector_number
             )));
         }
         let statement = statement(env, precommit)?;
-        let limit = env.rules.max_prove_commit_duration(seal_proof).ok_or_else(|| {
-            ActorError::illegal_state(format!("no max seal duration for proof type: {seal_proof:?}"))
-        })?;
+        let limit = env
+            .rules
+            .max_prove_commit_duration(seal_proof)
+            .ok_or_else(|| {
+                ActorError::illegal_state(format!(
+                    "no max seal duration for proof type: {seal_proof:?}"
+                ))
+            })?;
         let late = env.epoch > precommit.pre_commit_epoch + limit;
-        let exit = if late { ExitCode::USR_ILLEGAL_ARGUMENT } else { ExitCode::OK };
-        out.push(Candidate { precommit, manifest, proof, statement, exit });
+        let exit = if late {
+            ExitCode::USR_ILLEGAL_ARGUMENT
+        } else {
+            ExitCode::OK
+        };
+        out.push(Candidate {
+            precommit,
+            manifest,
+            proof,
+            statement,
+            exit,
+        });
     }
     Ok(out)
 }
@@ -137,12 +162,20 @@ fn statement(
 
 fn verify_proofs(env: &Env<'_>, candidates: &mut [Candidate<'_>]) {
     for candidate in candidates.iter_mut().filter(|c| c.exit.is_success()) {
-        let size = candidate.precommit.info.seal_proof.proof_size().unwrap_or(0);
+        let size = candidate
+            .precommit
+            .info
+            .seal_proof
+            .proof_size()
+            .unwrap_or(0);
         let proof = candidate.proof.bytes();
         let verdict = if proof.len() == size {
             env.verifier.seal(&candidate.statement, proof)
         } else {
-            Err(format!("a proof of {size} bytes was expected, got {}", proof.len()))
+            Err(format!(
+                "a proof of {size} bytes was expected, got {}",
+                proof.len()
+            ))
         };
         if let Err(why) = verdict {
             let number = candidate.manifest.sector_number;
@@ -155,7 +188,8 @@ fn verify_proofs(env: &Env<'_>, candidates: &mut [Candidate<'_>]) {
 /// The data of a sector must be what the pre-commit said: for us, nothing.
 fn check_pieces(candidates: &mut [Candidate<'_>]) {
     for candidate in candidates.iter_mut().filter(|c| c.exit.is_success()) {
-        if !candidate.manifest.pieces.is_empty() || !candidate.precommit.info.unsealed_cid.is_zero() {
+        if !candidate.manifest.pieces.is_empty() || !candidate.precommit.info.unsealed_cid.is_zero()
+        {
             candidate.exit = ExitCode::USR_ILLEGAL_ARGUMENT;
         }
     }
@@ -231,5 +265,7 @@ fn activate(
             "insufficient funds for aggregate initial pledge requirement {pledge}, available: {unlocked}"
         )));
     }
-    state.add_initial_pledge(&pledge).map_err(state_error("failed to add initial pledge"))
+    state
+        .add_initial_pledge(&pledge)
+        .map_err(state_error("failed to add initial pledge"))
 }

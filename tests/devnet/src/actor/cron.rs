@@ -18,7 +18,9 @@ pub(crate) fn end_of_deadline(env: &mut Env<'_>, state: &mut State) -> Result<()
     let lost_deposits = state
         .cleanup_expired_pre_commits(policy, env.store, env.epoch)
         .map_err(state_error("failed to expire pre-committed sectors"))?;
-    state.apply_penalty(&lost_deposits).map_err(state_error("failed to apply penalty"))?;
+    state
+        .apply_penalty(&lost_deposits)
+        .map_err(state_error("failed to apply penalty"))?;
 
     let info = env.info(state)?;
     let result = state

@@ -64,8 +64,11 @@ fn extend_one(
         .iter()
         .map(|sector| extended(env, sector, extension.new_expiration))
         .collect::<Result<Vec<_>, _>>()?;
-    let quant = new_deadline_info(policy, state.proving_period_start, index, env.epoch).quant_spec();
-    sectors.store(new.clone()).map_err(state_error("failed to update sectors"))?;
+    let quant =
+        new_deadline_info(policy, state.proving_period_start, index, env.epoch).quant_spec();
+    sectors
+        .store(new.clone())
+        .map_err(state_error("failed to update sectors"))?;
     state.sectors = sectors
         .amt
         .flush()
@@ -76,7 +79,9 @@ fn extend_one(
     env.effects.power += &power;
     deadline.live_power += &power;
     deadline.daily_fee += &fee;
-    state.add_initial_pledge(&pledge).map_err(state_error("failed to change the pledge"))?;
+    state
+        .add_initial_pledge(&pledge)
+        .map_err(state_error("failed to change the pledge"))?;
 
     let mut partitions = deadline
         .partitions_amt(env.store)
@@ -98,7 +103,9 @@ fn extend_one(
     deadlines
         .update_deadline(policy, env.store, index, &deadline)
         .map_err(state_error("failed to save deadline"))?;
-    state.save_deadlines(env.store, deadlines).map_err(state_error("failed to save deadlines"))
+    state
+        .save_deadlines(env.store, deadlines)
+        .map_err(state_error("failed to save deadlines"))
 }
 
 fn extended(

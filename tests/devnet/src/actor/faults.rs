@@ -15,7 +15,10 @@ pub(crate) fn declare_faults(
     params: &[u8],
 ) -> Result<Vec<u8>, ActorError> {
     let params: DeclareFaultsParams = decode(params)?;
-    let declarations = params.faults.into_iter().map(|f| (f.deadline, f.partition, f.sectors));
+    let declarations = params
+        .faults
+        .into_iter()
+        .map(|f| (f.deadline, f.partition, f.sectors));
     let mut todo = by_deadline(env, declarations)?;
     let info = env.info(state)?;
     env.require_control(&info)?;
@@ -41,7 +44,9 @@ pub(crate) fn declare_faults(
             .update_deadline(policy, env.store, index, &deadline)
             .map_err(state_error("failed to store deadline"))?;
     }
-    state.save_deadlines(env.store, deadlines).map_err(state_error("failed to save deadlines"))?;
+    state
+        .save_deadlines(env.store, deadlines)
+        .map_err(state_error("failed to save deadlines"))?;
     Ok(Vec::new())
 }
 
@@ -51,7 +56,10 @@ pub(crate) fn declare_faults_recovered(
     params: &[u8],
 ) -> Result<Vec<u8>, ActorError> {
     let params: DeclareFaultsRecoveredParams = decode(params)?;
-    let declarations = params.recoveries.into_iter().map(|r| (r.deadline, r.partition, r.sectors));
+    let declarations = params
+        .recoveries
+        .into_iter()
+        .map(|r| (r.deadline, r.partition, r.sectors));
     let mut todo = by_deadline(env, declarations)?;
     env.repay_debts(state)?;
     let info: MinerInfo = env.info(state)?;
@@ -69,7 +77,9 @@ pub(crate) fn declare_faults_recovered(
             .update_deadline(&env.rules.policy, env.store, index, &deadline)
             .map_err(state_error("failed to store deadline"))?;
     }
-    state.save_deadlines(env.store, deadlines).map_err(state_error("failed to save deadlines"))?;
+    state
+        .save_deadlines(env.store, deadlines)
+        .map_err(state_error("failed to save deadlines"))?;
     Ok(Vec::new())
 }
 
@@ -87,14 +97,22 @@ pub(crate) fn by_deadline(
             ))
         })?;
     }
-    map.check(policy.addressed_partitions_max, policy.addressed_sectors_max).map_err(|e| {
+    map.check(
+        policy.addressed_partitions_max,
+        policy.addressed_sectors_max,
+    )
+    .map_err(|e| {
         ActorError::illegal_argument(format!("cannot process requested parameters: {e}"))
     })?;
     Ok(map)
 }
 
 /// The next time of a deadline; refused from the cutoff before it opens until it closes.
-fn declaration_deadline(env: &Env<'_>, state: &State, index: u64) -> Result<DeadlineInfo, ActorError> {
+fn declaration_deadline(
+    env: &Env<'_>,
+    state: &State,
+    index: u64,
+) -> Result<DeadlineInfo, ActorError> {
     let policy = &env.rules.policy;
     let start = state.current_proving_period_start(policy, env.epoch);
     let target = new_deadline_info(policy, start, index, env.epoch).next_not_elapsed();

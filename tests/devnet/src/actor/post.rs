@@ -43,7 +43,9 @@ pub(crate) fn submit_windowed_post(
     if result.recovered_power.is_zero() {
         deadline
             .record_post_proofs(env.store, &result.partitions, &params.proofs)
-            .map_err(state_error("failed to record proof for optimistic verification"))?;
+            .map_err(state_error(
+                "failed to record proof for optimistic verification",
+            ))?;
     }
     deadlines
         .update_deadline(policy, env.store, params.deadline, &deadline)
@@ -59,10 +61,19 @@ fn check_shape(env: &Env<'_>, params: &SubmitWindowedPoStParams) -> Result<(), A
     let illegal = |text: String| Err(ActorError::illegal_argument(text));
     let policy = &env.rules.policy;
     if params.proofs.len() != 1 {
-        return illegal(format!("expected exactly one proof, got {}", params.proofs.len()));
+        return illegal(format!(
+            "expected exactly one proof, got {}",
+            params.proofs.len()
+        ));
     }
-    if !policy.valid_post_proof_type.contains(params.proofs[0].post_proof) {
-        return illegal(format!("proof type {:?} not allowed", params.proofs[0].post_proof));
+    if !policy
+        .valid_post_proof_type
+        .contains(params.proofs[0].post_proof)
+    {
+        return illegal(format!(
+            "proof type {:?} not allowed",
+            params.proofs[0].post_proof
+        ));
     }
     if params.deadline >= policy.wpost_period_deadlines {
         return illegal(format!(
@@ -92,7 +103,10 @@ fn check_against_miner(
             info.window_post_proof_type, proof.post_proof
         ));
     }
-    let one = info.window_post_proof_type.proof_size().map_err(ActorError::illegal_state)?;
+    let one = info
+        .window_post_proof_type
+        .proof_size()
+        .map_err(ActorError::illegal_state)?;
     let max_size = one * params.partitions.len();
     if proof.proof_bytes.len() > max_size {
         return illegal(format!("expect proof to be smaller than {max_size} bytes"));
@@ -100,7 +114,10 @@ fn check_against_miner(
     let limit = load_partitions_sectors_max(&env.rules.policy, info.window_post_partition_sectors)
         .min(env.rules.policy.posted_partitions_max);
     if params.partitions.len() as u64 > limit {
-        return illegal(format!("too many partitions {}, limit {limit}", params.partitions.len()));
+        return illegal(format!(
+            "too many partitions {}, limit {limit}",
+            params.partitions.len()
+        ));
     }
     Ok(())
 }
@@ -160,7 +177,10 @@ fn verify(
     let statement = WindowStatement {
         miner: env.miner,
         randomness: env.from_beacon(TAG_WINDOW_POST, deadline.challenge, &env.entropy())?,
-        sectors: infos.iter().map(|s| (s.sector_number, s.sealed_cid)).collect(),
+        sectors: infos
+            .iter()
+            .map(|s| (s.sector_number, s.sealed_cid))
+            .collect(),
     };
     env.verifier
         .window_post(&statement, &params.proofs[0])

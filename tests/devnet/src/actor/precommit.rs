@@ -43,7 +43,9 @@ pub(crate) fn pre_commit_sector_batch2(
             "insufficient funds {available} for pre-commit deposit: {total}"
         )));
     }
-    state.add_pre_commit_deposit(&total).map_err(state_error("failed to add pre-commit deposit"))?;
+    state
+        .add_pre_commit_deposit(&total)
+        .map_err(state_error("failed to add pre-commit deposit"))?;
     state.allocate_sector_numbers(env.store, &numbers, CollisionPolicy::DenyCollisions)?;
     record(env, state, params.sectors)?;
 
@@ -55,12 +57,19 @@ pub(crate) fn pre_commit_sector_batch2(
     Ok(Vec::new())
 }
 
-fn record(env: &Env<'_>, state: &mut State, sectors: Vec<SectorPreCommitInfo>) -> Result<(), ActorError> {
+fn record(
+    env: &Env<'_>,
+    state: &mut State,
+    sectors: Vec<SectorPreCommitInfo>,
+) -> Result<(), ActorError> {
     let policy = &env.rules.policy;
     let mut clean_ups = Vec::with_capacity(sectors.len());
     let mut infos = Vec::with_capacity(sectors.len());
     for info in sectors {
-        let duration = env.rules.max_prove_commit_duration(info.seal_proof).unwrap_or_default();
+        let duration = env
+            .rules
+            .max_prove_commit_duration(info.seal_proof)
+            .unwrap_or_default();
         let clean_up = env.epoch + duration + policy.expired_pre_commit_clean_up_delay;
         clean_ups.push((clean_up, info.sector_number));
         infos.push(SectorPreCommitOnChainInfo {
@@ -91,12 +100,20 @@ fn check_sectors(env: &Env<'_>, sectors: &[SectorPreCommitInfo]) -> Result<BitFi
         }
         numbers.set(number);
         if !can_pre_commit_seal_proof(&env.rules.policy, sector.seal_proof) {
-            return illegal(format!("unsupported seal proof type {:?}", sector.seal_proof));
+            return illegal(format!(
+                "unsupported seal proof type {:?}",
+                sector.seal_proof
+            ));
         }
         if !is_sealed_sector(&sector.sealed_cid) {
             return illegal("sealed CID had wrong prefix".to_owned());
         }
-        if sector.unsealed_cid.0.as_ref().is_some_and(|cid| !is_unsealed_sector(cid)) {
+        if sector
+            .unsealed_cid
+            .0
+            .as_ref()
+            .is_some_and(|cid| !is_unsealed_sector(cid))
+        {
             return illegal("unsealed CID had wrong prefix".to_owned());
         }
         if !sector.deal_ids.is_empty() {
@@ -120,8 +137,11 @@ fn check_epochs(env: &Env<'_>, sector: &SectorPreCommitInfo) -> Result<(), Actor
             "seal challenge epoch {ticket} too old, must be after {earliest}"
         )));
     }
-    let latest_activation =
-        epoch + env.rules.max_prove_commit_duration(sector.seal_proof).unwrap_or_default();
+    let latest_activation = epoch
+        + env
+            .rules
+            .max_prove_commit_duration(sector.seal_proof)
+            .unwrap_or_default();
     check_expiration(env, latest_activation, sector.expiration, sector.seal_proof)
 }
 

@@ -18,7 +18,10 @@ pub(crate) fn terminate_sectors(
     params: &[u8],
 ) -> Result<Vec<u8>, ActorError> {
     let params: TerminateSectorsParams = decode(params)?;
-    let declarations = params.terminations.into_iter().map(|t| (t.deadline, t.partition, t.sectors));
+    let declarations = params
+        .terminations
+        .into_iter()
+        .map(|t| (t.deadline, t.partition, t.sectors));
     let mut todo = by_deadline(env, declarations)?;
     let info = env.info(state)?;
     env.require_control(&info)?;
@@ -52,9 +55,13 @@ pub(crate) fn terminate_sectors(
             .update_deadline(policy, env.store, index, &deadline)
             .map_err(state_error("failed to update deadline"))?;
     }
-    state.save_deadlines(env.store, deadlines).map_err(state_error("failed to save deadlines"))?;
+    state
+        .save_deadlines(env.store, deadlines)
+        .map_err(state_error("failed to save deadlines"))?;
     process_early_terminations(env, state)?;
-    Ok(cbor(&TerminateSectorsReturn { done: state.early_terminations.is_empty() }))
+    Ok(cbor(&TerminateSectorsReturn {
+        done: state.early_terminations.is_empty(),
+    }))
 }
 
 /// Takes the fee of every sector that ended early, and gives its pledge free.
@@ -87,8 +94,12 @@ pub(crate) fn process_early_terminations(
             pledge += &sector.initial_pledge;
         }
     }
-    state.apply_penalty(&penalty).map_err(state_error("failed to apply penalty"))?;
-    state.add_initial_pledge(&-pledge).map_err(state_error("failed to release pledge"))?;
+    state
+        .apply_penalty(&penalty)
+        .map_err(state_error("failed to apply penalty"))?;
+    state
+        .add_initial_pledge(&-pledge)
+        .map_err(state_error("failed to release pledge"))?;
     pay_debt(env, state)
 }
 

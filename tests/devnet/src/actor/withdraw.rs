@@ -37,10 +37,14 @@ pub(crate) fn withdraw_balance(
     env.repay_debts(state)?;
     let amount = std::cmp::min(available, params.amount_requested);
     if amount.is_negative() {
-        return Err(ActorError::illegal_state(format!("negative amount to withdraw: {amount}")));
+        return Err(ActorError::illegal_state(format!(
+            "negative amount to withdraw: {amount}"
+        )));
     }
     if amount.is_positive() {
         env.effects.pay.push((info.beneficiary, amount.clone()));
     }
-    Ok(cbor(&WithdrawBalanceReturn { amount_withdrawn: amount }))
+    Ok(cbor(&WithdrawBalanceReturn {
+        amount_withdrawn: amount,
+    }))
 }

@@ -28,7 +28,10 @@ pub(crate) struct MinerKeys {
 /// The keys of one miner: owner and control addresses secp256k1, worker BLS.
 pub(crate) fn miner_keys(config: &Config, miner: &MinerConfig) -> MinerKeys {
     let key = |kind, role: &str| {
-        Key::from_seed(kind, format!("{}/miner/{}/{role}", config.seed, miner.actor_id).as_bytes())
+        Key::from_seed(
+            kind,
+            format!("{}/miner/{}/{role}", config.seed, miner.actor_id).as_bytes(),
+        )
     };
     MinerKeys {
         owner: key(KeyKind::Secp256k1, "owner"),
@@ -41,7 +44,10 @@ pub(crate) fn miner_keys(config: &Config, miner: &MinerConfig) -> MinerKeys {
 
 /// The key of the account number `index`.
 pub(crate) fn account_key(config: &Config, index: u32) -> Key {
-    Key::from_seed(KeyKind::Secp256k1, format!("{}/account/{index}", config.seed).as_bytes())
+    Key::from_seed(
+        KeyKind::Secp256k1,
+        format!("{}/account/{index}", config.seed).as_bytes(),
+    )
 }
 
 /// The genesis tipset and its blocks.
@@ -56,7 +62,12 @@ pub(crate) fn make(config: &Config, rules: &Rules) -> Result<(Tipset, Blocks), C
     for miner in &config.miners {
         add_miner(&overlay, &mut world, config, rules, miner, &money)?;
     }
-    let highest = config.miners.iter().map(|m| m.actor_id).max().unwrap_or(1000);
+    let highest = config
+        .miners
+        .iter()
+        .map(|m| m.actor_id)
+        .max()
+        .unwrap_or(1000);
     world.reserve_ids_below(highest + 1);
     // What is not owned by anyone yet, so that sums look like a network's.
     world.credit(REWARD_ACTOR, &TokenAmount::from_whole(1_100_000_000i64));
@@ -70,7 +81,14 @@ pub(crate) fn make(config: &Config, rules: &Rules) -> Result<(Tipset, Blocks), C
 
     let header = Header {
         miner: fvm_shared::address::Address::new_id(0),
-        ticket: expand(&[b"genesis", config.seed.as_bytes(), config.network_name.as_bytes()], 96),
+        ticket: expand(
+            &[
+                b"genesis",
+                config.seed.as_bytes(),
+                config.network_name.as_bytes(),
+            ],
+            96,
+        ),
         election: Vec::new(),
         beacon: Vec::new(),
         parents: Vec::new(),
@@ -113,22 +131,38 @@ fn add_miner(
     let keys = miner_keys(config, miner);
     let owner = endow(world, &keys.owner, money);
     let worker = endow(world, &keys.worker, money);
-    let control = keys.control.iter().map(|key| endow(world, key, money)).collect();
+    let control = keys
+        .control
+        .iter()
+        .map(|key| endow(world, key, money))
+        .collect();
     let proof = RegisteredSealProof::from(miner.seal_proof)
         .registered_window_post_proof()
         .map_err(ConfigError::Value)?;
     let info = MinerInfo::new(owner, worker, control, Vec::new(), Vec::new(), proof)?;
     let block = cbor(&info);
     let info_cid = cbor_cid(&block);
-    store.put_keyed(&info_cid, &block).map_err(|e| ChainError::Corrupt(e.to_string()))?;
+    store
+        .put_keyed(&info_cid, &block)
+        .map_err(|e| ChainError::Corrupt(e.to_string()))?;
 
     let period = rules.policy.wpost_proving_period;
     let start = miner.period_offset.rem_euclid(period);
     let start = if start > 0 { start - period } else { 0 };
     let index = u64::try_from(-start / rules.policy.wpost_challenge_window).unwrap_or(0);
     let state = State::new(&rules.policy, store, info_cid, start, index)?;
-    let head = MinerHead { state: save_state(store, &state)?, cron: None, power: PowerPair::zero() };
+    let head = MinerHead {
+        state: save_state(store, &state)?,
+        cron: None,
+        power: PowerPair::zero(),
+    };
     let balance = amount("balance", &miner.balance)?;
-    world.insert(miner.actor_id, Actor { miner: Some(head), ..Actor::new(Code::Miner, balance) });
+    world.insert(
+        miner.actor_id,
+        Actor {
+            miner: Some(head),
+            ..Actor::new(Code::Miner, balance)
+        },
+    );
     Ok(())
 }

@@ -163,14 +163,26 @@ impl Chain {
         if self.history.len()? < end {
             let mut whole = self.tipsets.iter().skip(1).rev();
             let len = self.history.len()?;
-            let Some(base) = whole.find(|t| t.history_end <= len).map(|t| t.height).or(Some(0)) else {
+            let Some(base) = whole
+                .find(|t| t.history_end <= len)
+                .map(|t| t.height)
+                .or(Some(0))
+            else {
                 return Ok(());
             };
-            let start = self.tipsets.iter().find(|t| t.height == base).map_or(0, |t| t.history_end);
+            let start = self
+                .tipsets
+                .iter()
+                .find(|t| t.height == base)
+                .map_or(0, |t| t.history_end);
             let mut at = start;
             for tipset in self.tipsets.iter().filter(|t| t.height > base) {
                 let stored = tipset.to_stored();
-                tracing::warn!(height = tipset.height, lines = lines(&stored).len(), "history mended");
+                tracing::warn!(
+                    height = tipset.height,
+                    lines = lines(&stored).len(),
+                    "history mended"
+                );
                 at = self.history.append(at, &stored)?;
             }
         }
@@ -201,7 +213,11 @@ impl Chain {
             settings: self.settings.clone(),
             pool: self.mempool.iter().cloned().collect(),
             remembered: self.remembered.iter().map(|(_, m)| m.clone()).collect(),
-            uuids: self.uuids.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            uuids: self
+                .uuids
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
         };
         self.journal.rotate(&snapshot)?;
         Ok(())
@@ -237,5 +253,8 @@ impl Worlds {
 }
 
 fn raw_blocks(blocks: &Blocks) -> Vec<(Cid, Raw)> {
-    blocks.iter().map(|(cid, block)| (*cid, Raw(block.clone()))).collect()
+    blocks
+        .iter()
+        .map(|(cid, block)| (*cid, Raw(block.clone())))
+        .collect()
 }

@@ -52,25 +52,40 @@ impl Chain {
     }
 
     fn null_by_chance(&self, height: i64) -> bool {
-        let draw = expand(&[b"null", self.config.seed.as_bytes(), &height.to_be_bytes()], 4);
+        let draw = expand(
+            &[b"null", self.config.seed.as_bytes(), &height.to_be_bytes()],
+            4,
+        );
         let draw = u64::from(u32::from_be_bytes([draw[0], draw[1], draw[2], draw[3]]));
         draw % 1_000 < self.config.null_permille
     }
 
     /// Makes the tipset of `height` on the head. The caller commits the records.
-    pub(super) fn mine(&mut self, height: i64, records: &mut Vec<Record>) -> Result<(), ChainError> {
-        self.release_held(height);
+    pub(super) fn mine(
+        &mut self,
+        height: i64,
+        records: &mut Vec<Record>,
+    ) -> Result<(), ChainError> {
+        let released = self.release_held(height);
         let parent = Arc::clone(self.head());
         let base_fee = self.next_base_fee();
-        let crowd = self.crowd(height).map_or_else(TokenAmount::zero, |c| c.premium.clone());
-        let messages = self.mempool.select(&base_fee, &crowd, self.config.blocks_per_tipset, |a| {
-            self.sender(a)
-        });
+        let crowd = self
+            .crowd(height)
+            .map_or_else(TokenAmount::zero, |c| c.premium.clone());
+        let messages = self
+            .mempool
+            .select(&base_fee, &crowd, self.config.blocks_per_tipset, |a| {
+                self.sender(a)
+            });
 
         let overlay = Overlay::new(&self.blocks);
         let mut world = (*parent.state).clone();
         let receipts = self.execute(&overlay, &mut world, &parent, height, &base_fee, &messages);
-        let state = if world == *parent.state { Arc::clone(&parent.state) } else { Arc::new(world) };
+        let state = if world == *parent.state {
+            Arc::clone(&parent.state)
+        } else {
+            Arc::new(world)
+        };
         let new = overlay.into_new();
         let mut new: Vec<_> = new.into_iter().collect();
         let state_root = if Arc::ptr_eq(&state, &parent.state) {
@@ -83,11 +98,23 @@ impl Chain {
             cid
         };
         let (blocks, counts) = self.headers(&parent, height, &base_fee, &messages);
-        let mut stored =
-            StoredTipset { blocks, counts, messages, receipts, state_root, history_end: 0 };
+        let mut stored = StoredTipset {
+            blocks,
+            counts,
+            messages,
+            receipts,
+            state_root,
+            history_end: 0,
+        };
         stored.history_end = self.history.append(parent.history_end, &stored)?;
-        let raw = new.iter().map(|(cid, block)| (*cid, Raw(block.clone()))).collect();
-        records.push(Record::Tipset { tipset: Box::new(stored.clone()), blocks: raw });
+        let raw = new
+            .iter()
+            .map(|(cid, block)| (*cid, Raw(block.clone())))
+            .collect();
+        records.push(Record::Tipset {
+            tipset: Box::new(stored.clone()),
+            blocks: raw,
+        });
         if self.settings.base_fee_override.is_some() || !self.settings.funds.is_empty() {
             self.settings.base_fee_override = None;
             self.settings.funds.clear();
@@ -96,7 +123,15 @@ impl Chain {
         for (cid, block) in new {
             self.blocks.insert(cid, block);
         }
-        self.adopt(Arc::new(Tipset::new(stored, state, Arc::clone(&parent.state))));
+        self.adopt(Arc::new(Tipset::new(
+            stored,
+            state,
+            Arc::clone(&parent.state),
+        )));
+        if released {
+            records.push(Record::Settings(Box::new(self.settings.clone())));
+            records.push(Record::Pool(self.mempool.iter().cloned().collect()));
+        }
         Ok(())
     }
 
@@ -150,7 +185,9 @@ impl Chain {
         tickets.sort_by_key(|t| crate::codec::blake2b256(&[t]));
         let seed = self.config.seed.as_bytes();
         let first_round = (parent.height + 1).max(height - MAX_BEACON_ENTRIES + 1);
-        let beacon: Vec<_> = (first_round..=height).map(|e| beacon_entry(seed, e)).collect();
+        let beacon: Vec<_> = (first_round..=height)
+            .map(|e| beacon_entry(seed, e))
+            .collect();
         let miner = self.config.miners.first().map_or(1000, |m| m.actor_id);
         let headers = groups
             .iter()
@@ -167,11 +204,9 @@ impl Chain {
                     parent_state_root: parent.state_root,
                     parent_receipts: parent.receipts_root(),
                     messages: messages_root(group),
-                    bls_aggregate: aggregate_bls(
-                        group.iter().map(|m| &m.signature).filter(|s| {
-                            s.sig_type == fvm_shared::crypto::signature::SignatureType::BLS
-                        }),
-                    ),
+                    bls_aggregate: aggregate_bls(group.iter().map(|m| &m.signature).filter(|s| {
+                        s.sig_type == fvm_shared::crypto::signature::SignatureType::BLS
+                    })),
                     timestamp: self.timestamp(height),
                     signature: None,
                     parent_base_fee: base_fee.clone(),
@@ -187,7 +222,17 @@ impl Chain {
     fn ticket(&self, parent: &Tipset, height: i64, block: &[u8]) -> Vec<u8> {
         let fork = self.settings.fork.to_be_bytes();
         let seed = self.config.seed.as_bytes();
-        expand(&[b"ticket", seed, &parent.ticket_digest(), &height.to_be_bytes(), &fork, block], 96)
+        expand(
+            &[
+                b"ticket",
+                seed,
+                &parent.ticket_digest(),
+                &height.to_be_bytes(),
+                &fork,
+                block,
+            ],
+            96,
+        )
     }
 
     /// Unix seconds of an epoch.
@@ -206,22 +251,28 @@ impl Chain {
     /// The tipset is the new head.
     pub(super) fn adopt(&mut self, tipset: Arc<Tipset>) {
         for message in &tipset.messages {
-            self.mempool.remove(&message.message.from, message.message.sequence);
+            self.mempool
+                .remove(&message.message.from, message.message.sequence);
         }
         let state = Arc::clone(&tipset.state);
-        self.mempool.forget_landed(|a| state.lookup(a).map_or(0, |(_, actor)| actor.nonce));
+        self.mempool
+            .forget_landed(|a| state.lookup(a).map_or(0, |(_, actor)| actor.nonce));
         self.index(&tipset);
         self.tipsets.push_back(tipset);
         self.prune();
     }
 
-    fn release_held(&mut self, height: i64) {
-        let (ready, wait): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.settings.held).into_iter().partition(|(_, at)| *at <= height);
+    /// Lets messages of a reorg back into the pool when their time has come; says whether any came.
+    fn release_held(&mut self, height: i64) -> bool {
+        let (ready, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut self.settings.held)
+            .into_iter()
+            .partition(|(_, at)| *at <= height);
         self.settings.held = wait;
+        let any = !ready.is_empty();
         for (message, _) in ready {
             self.back_to_pool(message);
         }
+        any
     }
 
     /// Returns a message that had landed to the pool; what can no longer land is forgotten.

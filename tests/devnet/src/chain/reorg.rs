@@ -40,7 +40,12 @@ pub(crate) struct Reorged {
 impl Chain {
     /// Takes back the last `depth` tipsets and makes the same epochs again, in one step for everyone
     /// who asks. Messages return to the pool after `delay` epochs, or never.
-    pub(crate) fn reorg(&mut self, depth: usize, drop: &Drop, delay: i64) -> Result<Reorged, ChainError> {
+    pub(crate) fn reorg(
+        &mut self,
+        depth: usize,
+        drop: &Drop,
+        delay: i64,
+    ) -> Result<Reorged, ChainError> {
         if depth == 0 || depth >= self.tipsets.len() {
             return Err(ChainError::Asked(format!(
                 "depth must be from 1 to {}",
@@ -54,7 +59,11 @@ impl Chain {
         }
         abandoned.reverse();
         let ancestor = self.head().height;
-        let mut result = Reorged { ancestor, returned: Vec::new(), dropped: Vec::new() };
+        let mut result = Reorged {
+            ancestor,
+            returned: Vec::new(),
+            dropped: Vec::new(),
+        };
         self.settings.fork += 1;
         for tipset in abandoned {
             self.unindex_messages(&tipset);
@@ -66,7 +75,9 @@ impl Chain {
                 }
                 result.returned.push(message.cid());
                 if delay > 0 {
-                    self.settings.held.push((message.clone(), old_height + delay));
+                    self.settings
+                        .held
+                        .push((message.clone(), old_height + delay));
                 } else {
                     self.back_to_pool(message.clone());
                 }

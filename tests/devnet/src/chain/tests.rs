@@ -41,9 +41,15 @@ fn money_is_never_made_or_lost_but_by_fund() {
     chain.advance(300);
     assert_eq!(chain.chain.head().state.total(), total);
     let new = Key::from_seed(KeyKind::Bls, b"new").address;
-    chain.chain.change_settings(|s| s.funds.push((new, TokenAmount::from_whole(7)))).unwrap();
+    chain
+        .chain
+        .change_settings(|s| s.funds.push((new, TokenAmount::from_whole(7))))
+        .unwrap();
     chain.advance(2);
-    assert_eq!(chain.chain.head().state.total(), total + TokenAmount::from_whole(7));
+    assert_eq!(
+        chain.chain.head().state.total(),
+        total + TokenAmount::from_whole(7)
+    );
     assert_eq!(chain.chain.sender(&new).balance, TokenAmount::from_whole(7));
 }
 
@@ -56,7 +62,10 @@ fn lookup_at_a_tipset_sees_the_state_before_its_messages() {
     chain.advance(1);
     let head = chain.chain.head();
     assert_eq!(head.parent_state.get(MINER).unwrap().balance, before);
-    assert_eq!(head.state.get(MINER).unwrap().balance, before + TokenAmount::from_atto(11));
+    assert_eq!(
+        head.state.get(MINER).unwrap().balance,
+        before + TokenAmount::from_atto(11)
+    );
 }
 
 #[test]
@@ -67,7 +76,10 @@ fn search_finds_a_message_in_the_child_of_its_tipset() {
     chain.advance(1);
     let included = chain.epoch();
     let head = chain.chain.head().clone();
-    assert!(chain.chain.search(&head, &cid, -1, true).unwrap().is_none(), "not executed by a child yet");
+    assert!(
+        chain.chain.search(&head, &cid, -1, true).unwrap().is_none(),
+        "not executed by a child yet"
+    );
     chain.advance(3);
     let head = chain.chain.head().clone();
     let found = chain.chain.search(&head, &cid, -1, true).unwrap().unwrap();
@@ -90,7 +102,15 @@ fn search_names_the_replacement_that_landed_instead() {
     let new = chain.push(&key, second).unwrap();
     chain.advance(2);
     let head = chain.chain.head().clone();
-    assert_eq!(chain.chain.search(&head, &old, -1, true).unwrap().unwrap().message, new);
+    assert_eq!(
+        chain
+            .chain
+            .search(&head, &old, -1, true)
+            .unwrap()
+            .unwrap()
+            .message,
+        new
+    );
     assert!(chain.chain.search(&head, &old, -1, false).is_err());
 }
 
@@ -108,12 +128,23 @@ fn reorg_takes_a_message_back_and_returns_it_after_the_delay() {
     assert_ne!(keys_of(&chain).last(), before.last());
     let head = chain.chain.head().clone();
     assert!(chain.chain.search(&head, &cid, -1, true).unwrap().is_none());
-    assert!(chain.chain.by_key(before.last().unwrap()).is_ok(), "the old fork can still be asked");
+    assert!(
+        chain.chain.by_key(before.last().unwrap()).is_ok(),
+        "the old fork can still be asked"
+    );
     chain.advance(4);
     let head = chain.chain.head().clone();
     let found = chain.chain.search(&head, &cid, -1, true).unwrap().unwrap();
     assert_eq!(found.tipset.height, height + 3);
-    assert_eq!(chain.chain.read_history().unwrap().split(|b| *b == b'\n').count(), 2);
+    assert_eq!(
+        chain
+            .chain
+            .read_history()
+            .unwrap()
+            .split(|b| *b == b'\n')
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -127,7 +158,10 @@ fn reorg_that_drops_a_message_frees_its_nonce_and_its_history() {
     chain.advance(3);
     assert_eq!(chain.chain.next_nonce(&chain.stranger().address), 0);
     assert!(chain.chain.read_history().unwrap().is_empty());
-    assert_eq!(chain.chain.find_message(&cid).unwrap().message.value, TokenAmount::from_atto(9));
+    assert_eq!(
+        chain.chain.find_message(&cid).unwrap().message.value,
+        TokenAmount::from_atto(9)
+    );
 }
 
 #[test]
@@ -136,7 +170,10 @@ fn reorg_moves_tickets_but_not_the_beacon() {
     chain.advance(6);
     let digests = |chain: &TestChain| {
         let head = chain.chain.head();
-        (chain.chain.ticket_digest(head, 5).unwrap(), chain.chain.beacon_digest(head, 5).unwrap())
+        (
+            chain.chain.ticket_digest(head, 5).unwrap(),
+            chain.chain.beacon_digest(head, 5).unwrap(),
+        )
     };
     let before = digests(&chain);
     chain.chain.reorg(3, &Drop::None, 0).unwrap();
@@ -160,7 +197,14 @@ fn null_round_has_the_ticket_before_it_and_a_beacon_entry_of_its_own() {
     let beacon = |epoch| chain.chain.beacon_digest(&head, epoch).unwrap();
     assert_ne!(beacon(6), beacon(5));
     let seven = chain.chain.at_height(7).unwrap();
-    assert_eq!(seven.blocks[0].beacon.iter().map(|e| e.round).collect::<Vec<_>>(), [5, 6, 7]);
+    assert_eq!(
+        seven.blocks[0]
+            .beacon
+            .iter()
+            .map(|e| e.round)
+            .collect::<Vec<_>>(),
+        [5, 6, 7]
+    );
 }
 
 #[test]
@@ -169,7 +213,10 @@ fn deadline_that_ends_in_a_null_round_is_closed_all_the_same() {
     chain.advance(3);
     chain.commit(&[1]);
     chain.prove_window(1);
-    chain.chain.change_settings(|s| s.null_rounds = 200).unwrap();
+    chain
+        .chain
+        .change_settings(|s| s.null_rounds = 200)
+        .unwrap();
     chain.advance(201);
     assert_eq!(chain.raw_power(), 0);
 }
@@ -180,15 +227,22 @@ fn chain_is_the_same_after_a_restart_at_any_point() {
     let mut steps: Vec<Box<dyn Fn(&mut TestChain)>> = vec![
         Box::new(|c| c.advance(3)),
         Box::new(|c| assert_eq!(c.pre_commit(&[1]).exit_code, 0)),
-        Box::new(|c| drop(send(c, 4))),
+        Box::new(|c| {
+            send(c, 4);
+        }),
         Box::new(|c| c.advance(11)),
         Box::new(|c| assert_eq!(c.prove_commit(&[(1, true)], true).exit_code, 0)),
-        Box::new(|c| drop(send(c, 5))),
+        Box::new(|c| {
+            send(c, 5);
+        }),
         Box::new(|c| c.chain.change_settings(|s| s.null_rounds = 1).unwrap()),
         Box::new(|c| c.advance(2)),
         Box::new(|c| drop(c.chain.reorg(2, &Drop::None, 1).unwrap())),
         Box::new(|c| c.chain.snapshot().unwrap()),
-        Box::new(|c| drop(send(c, 6))),
+        Box::new(|c| {
+            send(c, 6);
+        }),
+        Box::new(|c| c.advance(4)),
         Box::new(|c| assert_eq!(c.prove_window(1).exit_code, 0)),
     ];
     for step in steps.drain(..) {
@@ -200,7 +254,10 @@ fn chain_is_the_same_after_a_restart_at_any_point() {
         chain = chain.reopen();
         assert_eq!(keys_of(&chain), keys);
         assert_eq!(chain.chain.head().state_root, root);
-        assert_eq!(chain.chain.mempool.iter().cloned().collect::<Vec<_>>(), pool);
+        assert_eq!(
+            chain.chain.mempool.iter().cloned().collect::<Vec<_>>(),
+            pool
+        );
         assert_eq!(chain.chain.settings, settings);
         assert_eq!(chain.chain.read_history().unwrap(), history);
     }
@@ -226,7 +283,10 @@ fn lost_history_file_is_written_again_from_the_chain() {
 
 #[test]
 fn pruned_chain_keeps_genesis_and_still_restarts() {
-    let mut chain = TestChain::with(crate::config::Config { retain_tipsets: 100, ..config() });
+    let mut chain = TestChain::with(crate::config::Config {
+        retain_tipsets: 100,
+        ..config()
+    });
     chain.advance(3);
     chain.commit(&[1]);
     chain.prove_window(1);
@@ -248,13 +308,19 @@ fn crowd_raises_the_base_fee_and_keeps_out_who_bids_less() {
     chain
         .chain
         .change_settings(|s| {
-            s.congestion = Some(super::Congestion { premium: TokenAmount::from_atto(1_000_000), until: 60 });
+            s.congestion = Some(super::Congestion {
+                premium: TokenAmount::from_atto(1_000_000),
+                until: 60,
+            });
         })
         .unwrap();
     let cid = send(&mut chain, 1);
     chain.advance(30);
     assert!(chain.chain.next_base_fee() > TokenAmount::from_atto(1_000));
-    assert!(chain.chain.mempool.find(&cid).is_some(), "the message waits");
+    assert!(
+        chain.chain.mempool.find(&cid).is_some(),
+        "the message waits"
+    );
     chain.advance(35);
     assert!(chain.chain.mempool.find(&cid).is_none(), "the crowd left");
 }

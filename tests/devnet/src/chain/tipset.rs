@@ -54,7 +54,11 @@ impl Serialize for Bytes<'_> {
 impl Header {
     /// The header as it is on chain: a tuple.
     pub(crate) fn canonical(&self) -> Vec<u8> {
-        let beacon: Vec<_> = self.beacon.iter().map(|e| (e.round, Bytes(&e.data))).collect();
+        let beacon: Vec<_> = self
+            .beacon
+            .iter()
+            .map(|e| (e.round, Bytes(&e.data)))
+            .collect();
         let no_winning_proofs: [u8; 0] = [];
         let weight = BigInt::from(self.parent_weight);
         cbor(&(
@@ -116,7 +120,14 @@ pub(crate) struct Tipset {
 
 impl Tipset {
     pub(crate) fn new(stored: StoredTipset, state: Arc<World>, parent_state: Arc<World>) -> Self {
-        let StoredTipset { blocks, counts, messages, receipts, state_root, history_end } = stored;
+        let StoredTipset {
+            blocks,
+            counts,
+            messages,
+            receipts,
+            state_root,
+            history_end,
+        } = stored;
         let height = blocks.first().map_or(0, |b| b.height);
         Self {
             key: blocks.iter().map(Header::cid).collect(),
@@ -145,7 +156,9 @@ impl Tipset {
     }
 
     fn first(&self) -> &Header {
-        self.blocks.first().expect("invariant: a tipset has a block")
+        self.blocks
+            .first()
+            .expect("invariant: a tipset has a block")
     }
 
     pub(crate) fn parents(&self) -> &[Cid] {
@@ -154,10 +167,6 @@ impl Tipset {
 
     pub(crate) fn base_fee(&self) -> &TokenAmount {
         &self.first().parent_base_fee
-    }
-
-    pub(crate) fn timestamp(&self) -> u64 {
-        self.first().timestamp
     }
 
     pub(crate) fn weight(&self) -> u64 {
@@ -171,10 +180,11 @@ impl Tipset {
 
     /// Where a message is, by the CID of the signed or the bare one.
     pub(crate) fn index_of(&self, cid: &Cid) -> Option<usize> {
-        self.message_cids
-            .iter()
-            .position(|c| c == cid)
-            .or_else(|| self.messages.iter().position(|m| message_cid(&m.message) == *cid))
+        self.message_cids.iter().position(|c| c == cid).or_else(|| {
+            self.messages
+                .iter()
+                .position(|m| message_cid(&m.message) == *cid)
+        })
     }
 
     /// CID of the list of receipts, as the next header names it.

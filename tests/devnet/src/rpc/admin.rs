@@ -41,12 +41,15 @@ fn field<'a>(args: &'a Args, name: &str) -> &'a Value {
 fn number(args: &Args, name: &str, default: i64) -> Result<i64, RpcError> {
     match field(args, name) {
         Value::Null => Ok(default),
-        other => other.as_i64().ok_or_else(|| RpcError::params(format!("{name}: expected a number"))),
+        other => other
+            .as_i64()
+            .ok_or_else(|| RpcError::params(format!("{name}: expected a number"))),
     }
 }
 
 fn amount(args: &Args, name: &str) -> Result<TokenAmount, RpcError> {
-    token(field(args, name)).ok_or_else(|| RpcError::params(format!("{name}: expected attoFIL as a string")))
+    token(field(args, name))
+        .ok_or_else(|| RpcError::params(format!("{name}: expected attoFIL as a string")))
 }
 
 fn advance(node: &mut Node, args: &Args) -> Answer {
@@ -80,12 +83,19 @@ fn reorg(node: &mut Node, args: &Args) -> Answer {
         Value::Null => Drop::None,
         Value::String(text) if text == "all" => Drop::All,
         Value::Array(list) => {
-            let cids: Option<BTreeSet<_>> = list.iter().map(|v| cid(v).or_else(|| v.as_str()?.parse().ok())).collect();
-            Drop::These(cids.ok_or_else(|| RpcError::params("dropMessages: expected CIDs or \"all\""))?)
+            let cids: Option<BTreeSet<_>> = list
+                .iter()
+                .map(|v| cid(v).or_else(|| v.as_str()?.parse().ok()))
+                .collect();
+            Drop::These(
+                cids.ok_or_else(|| RpcError::params("dropMessages: expected CIDs or \"all\""))?,
+            )
         }
         _ => return Err(RpcError::params("dropMessages: expected CIDs or \"all\"")),
     };
-    let result = node.chain.reorg(depth, &drop, number(args, "delayEpochs", 0)?)?;
+    let result = node
+        .chain
+        .reorg(depth, &drop, number(args, "delayEpochs", 0)?)?;
     Ok(json!({
         "ancestor": result.ancestor,
         "height": node.chain.head().height,
@@ -96,7 +106,8 @@ fn reorg(node: &mut Node, args: &Args) -> Answer {
 
 fn set_base_fee(node: &mut Node, args: &Args) -> Answer {
     let fee = amount(args, "baseFee")?.max(TokenAmount::from_atto(crate::gas::MIN_BASE_FEE));
-    node.chain.change_settings(|s| s.base_fee_override = Some(fee))?;
+    node.chain
+        .change_settings(|s| s.base_fee_override = Some(fee))?;
     Ok(Value::Null)
 }
 
@@ -122,8 +133,11 @@ fn sync_lag(node: &mut Node, args: &Args) -> Answer {
 }
 
 fn fund(node: &mut Node, args: &Args) -> Answer {
-    let text = field(args, "address").as_str().ok_or_else(|| RpcError::params("address: missing"))?;
+    let text = field(args, "address")
+        .as_str()
+        .ok_or_else(|| RpcError::params("address: missing"))?;
     let (address, amount) = (parse_address(text)?, amount(args, "amount")?);
-    node.chain.change_settings(|s| s.funds.push((address, amount)))?;
+    node.chain
+        .change_settings(|s| s.funds.push((address, amount)))?;
     Ok(Value::Null)
 }

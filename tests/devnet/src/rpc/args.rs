@@ -36,19 +36,21 @@ impl Args {
     }
 
     pub(crate) fn i64(&self, index: usize) -> Result<i64, RpcError> {
-        self.raw(index).as_i64().ok_or_else(|| bad(index, "a number"))
+        self.raw(index)
+            .as_i64()
+            .ok_or_else(|| bad(index, "a number"))
     }
 
     pub(crate) fn u64(&self, index: usize) -> Result<u64, RpcError> {
-        self.raw(index).as_u64().ok_or_else(|| bad(index, "a number that is not negative"))
-    }
-
-    pub(crate) fn bool(&self, index: usize) -> bool {
-        self.raw(index).as_bool().unwrap_or(false)
+        self.raw(index)
+            .as_u64()
+            .ok_or_else(|| bad(index, "a number that is not negative"))
     }
 
     pub(crate) fn str(&self, index: usize) -> Result<&str, RpcError> {
-        self.raw(index).as_str().ok_or_else(|| bad(index, "a string"))
+        self.raw(index)
+            .as_str()
+            .ok_or_else(|| bad(index, "a string"))
     }
 
     pub(crate) fn address(&self, index: usize) -> Result<Address, RpcError> {
@@ -67,9 +69,10 @@ impl Args {
     pub(crate) fn key(&self, index: usize) -> Result<Vec<Cid>, RpcError> {
         match self.raw(index) {
             Value::Null => Ok(Vec::new()),
-            Value::Array(list) => {
-                list.iter().map(|v| cid(v).ok_or_else(|| bad(index, "a list of CIDs"))).collect()
-            }
+            Value::Array(list) => list
+                .iter()
+                .map(|v| cid(v).ok_or_else(|| bad(index, "a list of CIDs")))
+                .collect(),
             _ => Err(bad(index, "a tipset key")),
         }
     }
@@ -78,7 +81,9 @@ impl Args {
     pub(crate) fn bitfield(&self, index: usize) -> Result<Option<BitField>, RpcError> {
         match self.raw(index) {
             Value::Null => Ok(None),
-            Value::Array(list) => bitfield(list).map(Some).ok_or_else(|| bad(index, "a bit field")),
+            Value::Array(list) => bitfield(list)
+                .map(Some)
+                .ok_or_else(|| bad(index, "a bit field")),
             _ => Err(bad(index, "a bit field")),
         }
     }
@@ -96,7 +101,9 @@ impl Args {
 }
 
 fn bad(index: usize, wanted: &str) -> RpcError {
-    RpcError::params(format!("unmarshaling params for parameter {index}: expected {wanted}"))
+    RpcError::params(format!(
+        "unmarshaling params for parameter {index}: expected {wanted}"
+    ))
 }
 
 /// An address of either network prefix.
@@ -153,13 +160,19 @@ fn signature(value: &Value) -> Option<Signature> {
         2 => SignatureType::BLS,
         _ => return None,
     };
-    Some(Signature { sig_type, bytes: bytes(value.get("Data")?)? })
+    Some(Signature {
+        sig_type,
+        bytes: bytes(value.get("Data")?)?,
+    })
 }
 
 pub(crate) fn message(value: &Value) -> Result<Message, RpcError> {
     let fail = |field: &str| RpcError::params(format!("unmarshaling message: field {field}"));
     let address = |field: &str| {
-        value[field].as_str().ok_or_else(|| fail(field)).and_then(parse_address)
+        value[field]
+            .as_str()
+            .ok_or_else(|| fail(field))
+            .and_then(parse_address)
     };
     let number = |field: &str| match &value[field] {
         Value::Null => Ok(0),

@@ -23,7 +23,9 @@ pub(super) fn method(name: &str) -> Option<Method> {
         "ChainGetMessagesInTipset" => now(messages_in_tipset),
         "ChainTipSetWeight" => now(|n, a| {
             let tipset = n.chain.by_key(&a.key(0)?)?;
-            Ok(json!((tipset.weight() + 256 * tipset.blocks.len() as u64).to_string()))
+            Ok(json!(
+                (tipset.weight() + 256 * tipset.blocks.len() as u64).to_string()
+            ))
         }),
         "NodeStatus" => now(node_status),
         "SyncState" => now(sync_state),
@@ -52,12 +54,18 @@ fn visible_head(node: &Node) -> std::sync::Arc<crate::chain::tipset::Tipset> {
     if lag <= 0 {
         return head.clone();
     }
-    node.chain.from_height(head, (head.height - lag).max(0), true).unwrap_or_else(|_| head.clone())
+    node.chain
+        .from_height(head, (head.height - lag).max(0), true)
+        .unwrap_or_else(|_| head.clone())
 }
 
 fn by_height(node: &mut Node, args: &Args, before: bool) -> Answer {
     let from = node.chain.by_key(&args.key(1)?)?;
-    Ok(lotus::tipset(&*node.chain.from_height(&from, args.i64(0)?, before)?))
+    Ok(lotus::tipset(&*node.chain.from_height(
+        &from,
+        args.i64(0)?,
+        before,
+    )?))
 }
 
 fn get_block(node: &mut Node, args: &Args) -> Answer {
@@ -76,7 +84,9 @@ fn block_messages(node: &mut Node, args: &Args) -> Answer {
     let (mut bls, mut secp) = (Vec::new(), Vec::new());
     for signed in messages {
         match signed.signature.sig_type {
-            fvm_shared::crypto::signature::SignatureType::BLS => bls.push(lotus::message(&signed.message)),
+            fvm_shared::crypto::signature::SignatureType::BLS => {
+                bls.push(lotus::message(&signed.message))
+            }
             fvm_shared::crypto::signature::SignatureType::Secp256k1 => {
                 secp.push(lotus::signed_message(signed));
             }
@@ -93,7 +103,11 @@ fn get_message(node: &mut Node, args: &Args) -> Answer {
     node.chain
         .find_message(&cid)
         .map(|m| lotus::message_with_cid(&m.message, &m.cid()))
-        .ok_or_else(|| RpcError::new(format!("blockstore: block not found: ipld: could not find {cid}")))
+        .ok_or_else(|| {
+            RpcError::new(format!(
+                "blockstore: block not found: ipld: could not find {cid}"
+            ))
+        })
 }
 
 fn with_cids(tipset: &crate::chain::tipset::Tipset) -> Value {
@@ -110,7 +124,10 @@ fn with_cids(tipset: &crate::chain::tipset::Tipset) -> Value {
 
 fn parent_messages(node: &mut Node, args: &Args) -> Answer {
     let tipset = node.chain.of_block(&args.cid(0)?)?;
-    Ok(node.chain.parent_of(&tipset).map_or(Value::Null, |parent| with_cids(&parent)))
+    Ok(node
+        .chain
+        .parent_of(&tipset)
+        .map_or(Value::Null, |parent| with_cids(&parent)))
 }
 
 fn messages_in_tipset(node: &mut Node, args: &Args) -> Answer {
@@ -176,7 +193,11 @@ fn network_params(node: &mut Node, _: &Args) -> Answer {
         if name == "BreezeGasTamping" {
             forks.insert("BreezeGasTampingDuration".to_owned(), json!(0));
         } else {
-            let height = if name == "Xx" { 999_999_999_999_999i64 } else { -1 };
+            let height = if name == "Xx" {
+                999_999_999_999_999i64
+            } else {
+                -1
+            };
             forks.insert(format!("Upgrade{name}Height"), json!(height));
         }
     }
@@ -191,7 +212,12 @@ fn network_params(node: &mut Node, _: &Args) -> Answer {
     }))
 }
 
-fn digest_at(node: &Node, epoch: i64, key: &[cid::Cid], beacon: bool) -> Result<[u8; 32], RpcError> {
+fn digest_at(
+    node: &Node,
+    epoch: i64,
+    key: &[cid::Cid],
+    beacon: bool,
+) -> Result<[u8; 32], RpcError> {
     let from = node.chain.by_key(key)?;
     Ok(if beacon {
         node.chain.beacon_digest(&from, epoch)?
@@ -203,11 +229,18 @@ fn digest_at(node: &Node, epoch: i64, key: &[cid::Cid], beacon: bool) -> Result<
 fn draw(node: &mut Node, args: &Args, beacon: bool) -> Answer {
     let (tag, epoch, entropy) = (args.i64(0)?, args.i64(1)?, args.bytes(2)?);
     let digest = digest_at(node, epoch, &args.key(3)?, beacon)?;
-    Ok(lotus::bytes(&crate::codec::draw_randomness(tag, &digest, epoch, &entropy)))
+    Ok(lotus::bytes(&crate::codec::draw_randomness(
+        tag, &digest, epoch, &entropy,
+    )))
 }
 
 fn digest(node: &mut Node, args: &Args, beacon: bool) -> Answer {
-    Ok(lotus::bytes(&digest_at(node, args.i64(0)?, &args.key(1)?, beacon)?))
+    Ok(lotus::bytes(&digest_at(
+        node,
+        args.i64(0)?,
+        &args.key(1)?,
+        beacon,
+    )?))
 }
 
 fn get_beacon_entry(node: &mut Node, args: &Args) -> Result<Option<Value>, RpcError> {
@@ -215,5 +248,8 @@ fn get_beacon_entry(node: &mut Node, args: &Args) -> Result<Option<Value>, RpcEr
     if epoch > node.chain.head().height {
         return Ok(None);
     }
-    Ok(Some(lotus::beacon_entry(&beacon_entry(node.chain.config.seed.as_bytes(), epoch))))
+    Ok(Some(lotus::beacon_entry(&beacon_entry(
+        node.chain.config.seed.as_bytes(),
+        epoch,
+    ))))
 }

@@ -6,9 +6,9 @@ use fvm_shared::message::Message;
 use num_traits::Zero as _;
 use serde_json::{Value, json};
 
-use super::args::{Args, token};
+use super::args::token;
 use super::state::simulate_after_pending;
-use super::{Answer, Method, Node, RpcError, lotus};
+use super::{Method, Node, RpcError, lotus};
 use crate::gas::{BLOCK_GAS_LIMIT, estimate_fee_cap, estimate_premium};
 use crate::jwt::Permission;
 
@@ -25,12 +25,19 @@ pub(super) fn method(name: &str) -> Option<Method> {
         "GasEstimateFeeCap" => now(|n, a| {
             let message = a.message(0)?;
             let blocks = u32::try_from(a.i64(1)?.max(0)).unwrap_or(u32::MAX);
-            Ok(lotus::token(&estimate_fee_cap(&n.chain.next_base_fee(), &message.gas_premium, blocks)))
+            Ok(lotus::token(&estimate_fee_cap(
+                &n.chain.next_base_fee(),
+                &message.gas_premium,
+                blocks,
+            )))
         }),
         "GasEstimateGasPremium" => now(|n, a| Ok(lotus::token(&premium(n, a.u64(0)?)))),
         "GasEstimateGasLimit" => now(|n, a| Ok(json!(gas_limit(n, &a.message(0)?)?))),
         "EthBaseFee" => now(|n, _| {
-            Ok(json!(format!("0x{}", n.chain.next_base_fee().atto().to_str_radix(16))))
+            Ok(json!(format!(
+                "0x{}",
+                n.chain.next_base_fee().atto().to_str_radix(16)
+            )))
         }),
         _ => None,
     }
@@ -83,10 +90,15 @@ fn premium(node: &Node, within: u64) -> TokenAmount {
     let mut blocks = 0;
     let mut tipset = std::sync::Arc::clone(node.chain.head());
     for _ in 0..within.saturating_mul(2) {
-        let Some(parent) = node.chain.parent_of(&tipset) else { break };
+        let Some(parent) = node.chain.parent_of(&tipset) else {
+            break;
+        };
         blocks += tipset.blocks.len() as u64;
         for message in &tipset.messages {
-            paid.push((message.message.gas_premium.clone(), message.message.gas_limit));
+            paid.push((
+                message.message.gas_premium.clone(),
+                message.message.gas_limit,
+            ));
         }
         tipset = parent;
     }
@@ -110,11 +122,18 @@ pub(super) fn estimate_message(
         message.gas_premium = premium(node, 10);
     }
     if message.gas_fee_cap.is_zero() {
-        message.gas_fee_cap = estimate_fee_cap(&node.chain.next_base_fee(), &message.gas_premium, 20);
+        message.gas_fee_cap =
+            estimate_fee_cap(&node.chain.next_base_fee(), &message.gas_premium, 20);
     }
-    let given = spec.get("MaxFee").and_then(token).filter(|fee| !fee.is_zero());
+    let given = spec
+        .get("MaxFee")
+        .and_then(token)
+        .filter(|fee| !fee.is_zero());
     let max_fee = given.unwrap_or_else(|| TokenAmount::from_nano(DEFAULT_MAX_FEE_NANO));
-    let maximize = spec.get("MaximizeFeeCap").and_then(Value::as_bool).unwrap_or(false);
+    let maximize = spec
+        .get("MaximizeFeeCap")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
     let total = message.gas_fee_cap.clone() * message.gas_limit;
     if maximize || total > max_fee {
         message.gas_fee_cap = max_fee.div_floor(message.gas_limit);

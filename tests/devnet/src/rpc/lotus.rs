@@ -23,7 +23,11 @@ pub(crate) fn key(key: &[Cid]) -> Value {
 
 /// Bytes; Go has null for none.
 pub(crate) fn bytes(bytes: &[u8]) -> Value {
-    if bytes.is_empty() { Value::Null } else { json!(STANDARD.encode(bytes)) }
+    if bytes.is_empty() {
+        Value::Null
+    } else {
+        json!(STANDARD.encode(bytes))
+    }
 }
 
 pub(crate) fn token(amount: &TokenAmount) -> Value {
@@ -148,7 +152,11 @@ pub(crate) fn sector(sector: &SectorOnChainInfo) -> Value {
 
 pub(crate) fn pre_commit(pre_commit: &SectorPreCommitOnChainInfo) -> Value {
     let info = &pre_commit.info;
-    let deals = if info.deal_ids.is_empty() { Value::Null } else { json!(info.deal_ids) };
+    let deals = if info.deal_ids.is_empty() {
+        Value::Null
+    } else {
+        json!(info.deal_ids)
+    };
     json!({
         "Info": {
             "SealProof": i64::from(info.seal_proof),
@@ -166,7 +174,11 @@ pub(crate) fn pre_commit(pre_commit: &SectorPreCommitOnChainInfo) -> Value {
 
 /// What the list is in Go: null when empty.
 pub(crate) fn list(items: Vec<Value>) -> Value {
-    if items.is_empty() { Value::Null } else { Value::Array(items) }
+    if items.is_empty() {
+        Value::Null
+    } else {
+        Value::Array(items)
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The miner actor: info, money, power, deadlines, partitions.
 
 use fil_actor_miner_state::v18::{Deadline, MinerInfo, Partition, PowerPair, State};
-use fil_actors_shared::v18::ActorError;
 use fvm_ipld_bitfield::BitField;
 use serde_json::{Value, json};
 
@@ -10,7 +9,7 @@ use super::state::world_at;
 use super::{Answer, Method, Node, RpcError, lotus};
 use crate::actor::load_state;
 use crate::jwt::Permission;
-use crate::state::{Actor, World};
+use crate::state::Actor;
 use crate::store::Overlay;
 
 pub(super) fn method(name: &str) -> Option<Method> {
@@ -35,7 +34,6 @@ pub(super) struct View<'a> {
     pub(super) state: State,
     pub(super) epoch: i64,
     pub(super) actor: Actor,
-    world: std::sync::Arc<World>,
 }
 
 impl View<'_> {
@@ -44,7 +42,10 @@ impl View<'_> {
     }
 
     pub(super) fn deadline(&self, index: u64) -> Result<Deadline, RpcError> {
-        Ok(self.state.load_deadlines(&self.store)?.load_deadline(&self.store, index)?)
+        Ok(self
+            .state
+            .load_deadlines(&self.store)?
+            .load_deadline(&self.store, index)?)
     }
 
     pub(super) fn partitions(&self, index: u64) -> Result<Vec<Partition>, RpcError> {
@@ -62,19 +63,33 @@ impl View<'_> {
 pub(super) fn view<'a>(node: &'a Node, args: &Args, key: usize) -> Result<View<'a>, RpcError> {
     let (tipset, world) = world_at(node, &args.key(key)?)?;
     let address = args.address(0)?;
-    let actor = world.lookup(&address).map(|(_, a)| a.clone()).ok_or_else(RpcError::actor_not_found)?;
+    let actor = world
+        .lookup(&address)
+        .map(|(_, a)| a.clone())
+        .ok_or_else(RpcError::actor_not_found)?;
     let head = actor.miner.as_ref().ok_or_else(|| {
-        RpcError::new(format!("failed to load miner actor state: {address} is not a miner"))
+        RpcError::new(format!(
+            "failed to load miner actor state: {address} is not a miner"
+        ))
     })?;
     let store = node.chain.scratch();
     let state = load_state(&store, &head.state)?;
-    Ok(View { store, state, epoch: tipset.height, actor, world })
+    Ok(View {
+        store,
+        state,
+        epoch: tipset.height,
+        actor,
+    })
 }
 
 fn info(node: &mut Node, args: &Args) -> Answer {
     let view = view(node, args, 1)?;
     let info = view.info()?;
-    let control: Vec<Value> = info.control_addresses.iter().map(|a| json!(a.to_string())).collect();
+    let control: Vec<Value> = info
+        .control_addresses
+        .iter()
+        .map(|a| json!(a.to_string()))
+        .collect();
     let pending = info.pending_worker_key.as_ref();
     Ok(json!({
         "Owner": info.owner.to_string(),
@@ -101,8 +116,14 @@ fn power(node: &mut Node, args: &Args) -> Answer {
     for (_, miner) in world.miners() {
         total += &miner.power;
     }
-    let (_, actor) = world.lookup(&args.address(0)?).ok_or_else(RpcError::actor_not_found)?;
-    let own = actor.miner.as_ref().map(|m| m.power.clone()).unwrap_or_default();
+    let (_, actor) = world
+        .lookup(&args.address(0)?)
+        .ok_or_else(RpcError::actor_not_found)?;
+    let own = actor
+        .miner
+        .as_ref()
+        .map(|m| m.power.clone())
+        .unwrap_or_default();
     Ok(json!({
         "MinerPower": lotus::power(&own),
         "TotalPower": lotus::power(&total),
@@ -112,27 +133,36 @@ fn power(node: &mut Node, args: &Args) -> Answer {
 
 fn available_balance(node: &mut Node, args: &Args) -> Answer {
     let view = view(node, args, 1)?;
-    Ok(lotus::token(&view.state.get_available_balance(&view.actor.balance)?))
+    Ok(lotus::token(
+        &view.state.get_available_balance(&view.actor.balance)?,
+    ))
 }
 
 fn proving_deadline(node: &mut Node, args: &Args) -> Answer {
     let view = view(node, args, 1)?;
-    let deadline = view.state.deadline_info(&node.chain.rules.policy, view.epoch).next_not_elapsed();
+    let deadline = view
+        .state
+        .deadline_info(&node.chain.rules.policy, view.epoch)
+        .next_not_elapsed();
     serde_json::to_value(deadline).map_err(|e| RpcError::new(e.to_string()))
 }
 
 fn deadlines(node: &mut Node, args: &Args) -> Answer {
     let view = view(node, args, 1)?;
     let mut out = Vec::new();
-    view.state.load_deadlines(&view.store)?.for_each(&view.store, |_, deadline| {
-        let disputable = deadline.optimistic_proofs_snapshot_amt(&view.store)?.count();
-        out.push(json!({
-            "PostSubmissions": lotus::bitfield(&deadline.partitions_posted),
-            "DisputableProofCount": disputable,
-            "DailyFee": lotus::token(&deadline.daily_fee),
-        }));
-        Ok(())
-    })?;
+    view.state
+        .load_deadlines(&view.store)?
+        .for_each(&view.store, |_, deadline| {
+            let disputable = deadline
+                .optimistic_proofs_snapshot_amt(&view.store)?
+                .count();
+            out.push(json!({
+                "PostSubmissions": lotus::bitfield(&deadline.partitions_posted),
+                "DisputableProofCount": disputable,
+                "DailyFee": lotus::token(&deadline.daily_fee),
+            }));
+            Ok(())
+        })?;
     Ok(Value::Array(out))
 }
 
@@ -189,14 +219,4 @@ impl View<'_> {
     pub(super) fn find(&self, number: u64) -> Result<(u64, u64), RpcError> {
         Ok(self.state.find_sector(&self.store, number)?)
     }
-
-    /// Whether the chain knows the miner at all; used for its own messages.
-    pub(super) fn world(&self) -> &World {
-        &self.world
-    }
-}
-
-/// An error of the state code, for the caller.
-pub(super) fn told(e: &ActorError) -> RpcError {
-    RpcError::new(e.msg())
 }

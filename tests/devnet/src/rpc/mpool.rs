@@ -32,11 +32,17 @@ pub(super) fn method(name: &str) -> Option<Method> {
 
 fn push(node: &mut Node, args: &Args) -> Answer {
     let message = args.signed_message(0)?;
-    Ok(lotus::cid(&node.chain.push(message, None)?))
+    let (from, nonce) = (message.message.from, message.message.sequence);
+    let taken = node.chain.push(message, None)?;
+    tracing::info!(cid = %taken, %from, nonce, "message taken");
+    Ok(lotus::cid(&taken))
 }
 
 fn batch_push(node: &mut Node, args: &Args) -> Answer {
-    let list = args.raw(0).as_array().ok_or_else(|| RpcError::new("expected a list of messages"))?;
+    let list = args
+        .raw(0)
+        .as_array()
+        .ok_or_else(|| RpcError::new("expected a list of messages"))?;
     let mut cids = Vec::new();
     for value in list {
         let one = Args::new(json!([value]));
@@ -75,13 +81,17 @@ fn push_message(node: &mut Node, args: &Args) -> Answer {
     let balance = node.chain.sender(&message.from).balance;
     let required = required_gas_funds(&message) + &message.value;
     if balance < required {
-        return Err(RpcError::new(format!("mpool push: not enough funds: {balance} < {required}")));
+        return Err(RpcError::new(format!(
+            "mpool push: not enough funds: {balance} < {required}"
+        )));
     }
     message.sequence = node.chain.next_nonce(&message.from);
-    let key = node
-        .keystore
-        .get(&message.from)
-        .ok_or_else(|| RpcError::new(format!("mpool push: failed to sign message: key not found: {}", message.from)))?;
+    let key = node.keystore.get(&message.from).ok_or_else(|| {
+        RpcError::new(format!(
+            "mpool push: failed to sign message: key not found: {}",
+            message.from
+        ))
+    })?;
     let signature = key.sign(&message_cid(&message).to_bytes());
     let signed = SignedMessage { message, signature };
     node.chain.push(signed.clone(), uuid)?;
@@ -89,12 +99,20 @@ fn push_message(node: &mut Node, args: &Args) -> Answer {
 }
 
 fn pending(node: &mut Node, _: &Args) -> Answer {
-    Ok(node.chain.mempool.iter().map(lotus::signed_message).collect())
+    Ok(node
+        .chain
+        .mempool
+        .iter()
+        .map(lotus::signed_message)
+        .collect())
 }
 
 fn select(node: &mut Node, _: &Args) -> Answer {
     let chain = &node.chain;
-    let chosen =
-        chain.mempool.select(&chain.next_base_fee(), &TokenAmount::zero(), 1, |a| chain.sender(a));
+    let chosen = chain
+        .mempool
+        .select(&chain.next_base_fee(), &TokenAmount::zero(), 1, |a| {
+            chain.sender(a)
+        });
     Ok(chosen.iter().map(lotus::signed_message).collect())
 }

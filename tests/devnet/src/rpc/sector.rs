@@ -67,7 +67,10 @@ fn sectors(node: &mut Node, args: &Args) -> Answer {
 
 fn active_sectors(node: &mut Node, args: &Args) -> Answer {
     let view = view(node, args, 1)?;
-    infos(&view, &over_partitions(&view, fil_actor_miner_state::v18::Partition::active_sectors)?)
+    infos(
+        &view,
+        &over_partitions(&view, fil_actor_miner_state::v18::Partition::active_sectors)?,
+    )
 }
 
 fn allocated_bits(view: &View<'_>) -> Result<BitField, RpcError> {
@@ -97,7 +100,9 @@ fn get_info(node: &mut Node, args: &Args) -> Answer {
 
 fn pre_commit_info(node: &mut Node, args: &Args) -> Answer {
     let view = view(node, args, 2)?;
-    let info = view.state.get_precommitted_sector(&view.store, args.u64(1)?)?;
+    let info = view
+        .state
+        .get_precommitted_sector(&view.store, args.u64(1)?)?;
     Ok(info.as_ref().map_or(Value::Null, lotus::pre_commit))
 }
 
@@ -111,7 +116,9 @@ fn expiration(node: &mut Node, args: &Args) -> Answer {
     let view = view(node, args, 2)?;
     let number = args.u64(1)?;
     let (deadline, partition) = view.find(number)?;
-    let partition = view.deadline(deadline)?.load_partition(&view.store, partition)?;
+    let partition = view
+        .deadline(deadline)?
+        .load_partition(&view.store, partition)?;
     let queue = ExpirationQueue::new(&view.store, &partition.expirations_epochs, NO_QUANTIZATION)
         .map_err(|e| RpcError::new(e.to_string()))?;
     let (mut on_time, mut early) = (0, 0);

@@ -47,7 +47,10 @@ fn code_cid(code: Code) -> Cid {
 }
 
 fn actor_json(actor: &Actor) -> Value {
-    let head = actor.miner.as_ref().map_or_else(|| cbor_cid(&cbor(&actor.key)), |m| m.state);
+    let head = actor
+        .miner
+        .as_ref()
+        .map_or_else(|| cbor_cid(&cbor(&actor.key)), |m| m.state);
     json!({
         "Code": lotus::cid(&code_cid(actor.code)),
         "Head": lotus::cid(&head),
@@ -59,13 +62,17 @@ fn actor_json(actor: &Actor) -> Value {
 
 fn get_actor(node: &mut Node, args: &Args) -> Answer {
     let (_, world) = world_at(node, &args.key(1)?)?;
-    let (_, actor) = world.lookup(&args.address(0)?).ok_or_else(RpcError::actor_not_found)?;
+    let (_, actor) = world
+        .lookup(&args.address(0)?)
+        .ok_or_else(RpcError::actor_not_found)?;
     Ok(actor_json(actor))
 }
 
 fn read_state(node: &mut Node, args: &Args) -> Answer {
     let (_, world) = world_at(node, &args.key(1)?)?;
-    let (_, actor) = world.lookup(&args.address(0)?).ok_or_else(RpcError::actor_not_found)?;
+    let (_, actor) = world
+        .lookup(&args.address(0)?)
+        .ok_or_else(RpcError::actor_not_found)?;
     let state = match (&actor.miner, &actor.key) {
         (Some(miner), _) => {
             let state = crate::actor::load_state(&node.chain.scratch(), &miner.state)?;
@@ -101,23 +108,40 @@ fn account_key(node: &mut Node, args: &Args) -> Answer {
     world
         .key_of(&address)
         .map(|key| json!(key.to_string()))
-        .ok_or_else(|| RpcError::new(format!("failed to get account actor state for {address}: actor not found")))
+        .ok_or_else(|| {
+            RpcError::new(format!(
+                "failed to get account actor state for {address}: actor not found"
+            ))
+        })
 }
 
 fn lookup_id(node: &mut Node, args: &Args) -> Answer {
     let (_, world) = world_at(node, &args.key(1)?)?;
-    let id = world.id_of(&args.address(0)?).ok_or_else(RpcError::actor_not_found)?;
+    let id = world
+        .id_of(&args.address(0)?)
+        .ok_or_else(RpcError::actor_not_found)?;
     Ok(json!(Address::new_id(id).to_string()))
 }
 
 fn list_miners(node: &mut Node, args: &Args) -> Answer {
     let (_, world) = world_at(node, &args.key(0)?)?;
-    Ok(world.miners().map(|(id, _)| json!(Address::new_id(id).to_string())).collect())
+    Ok(world
+        .miners()
+        .map(|(id, _)| json!(Address::new_id(id).to_string()))
+        .collect())
 }
 
-fn search(node: &Node, key: &[Cid], cid: &Cid, lookback: i64, replaced: bool) -> Result<Option<(i64, Value)>, RpcError> {
+fn search(
+    node: &Node,
+    key: &[Cid],
+    cid: &Cid,
+    lookback: i64,
+    replaced: bool,
+) -> Result<Option<(i64, Value)>, RpcError> {
     let from = node.chain.by_key(key)?;
-    let Some(found) = node.chain.search(&from, cid, lookback, replaced)? else { return Ok(None) };
+    let Some(found) = node.chain.search(&from, cid, lookback, replaced)? else {
+        return Ok(None);
+    };
     let height = found.tipset.height;
     let value = json!({
         "Message": lotus::cid(&found.message),
@@ -142,7 +166,9 @@ fn wait_msg(node: &mut Node, args: &Args) -> Result<Option<Value>, RpcError> {
     let replaced = args.raw(3).as_bool().unwrap_or(true);
     let found = search(node, &[], &args.cid(0)?, lookback, replaced)?;
     let head = node.chain.head().height;
-    Ok(found.filter(|(height, _)| head >= height + confidence).map(|(_, value)| value))
+    Ok(found
+        .filter(|(height, _)| head >= height + confidence)
+        .map(|(_, value)| value))
 }
 
 /// Runs a message on a state that is thrown away afterwards.
@@ -178,7 +204,11 @@ pub(super) fn simulate_after_pending(node: &Node, message: &Message) -> Applied 
     };
     let mut world = (*head.state).clone();
     let key = world.key_of(&message.from).unwrap_or(message.from);
-    let mut waiting: Vec<_> = chain.mempool.iter().filter(|m| m.message.from == key).collect();
+    let mut waiting: Vec<_> = chain
+        .mempool
+        .iter()
+        .filter(|m| m.message.from == key)
+        .collect();
     waiting.sort_by_key(|m| m.message.sequence);
     for before in waiting {
         machine.apply(&mut world, &before.message, before.chain_len());
@@ -232,7 +262,9 @@ fn list_messages(node: &mut Node, args: &Args) -> Answer {
     };
     let (to, from) = (filter("To")?, filter("From")?);
     if to.is_none() && from.is_none() {
-        return Err(RpcError::new("must specify at least To or From in message filter"));
+        return Err(RpcError::new(
+            "must specify at least To or From in message filter",
+        ));
     }
     let until = args.i64(2)?;
     let mut tipset = node.chain.by_key(&args.key(1)?)?;

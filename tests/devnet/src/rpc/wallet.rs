@@ -15,7 +15,10 @@ pub(super) fn method(name: &str) -> Option<Method> {
         "WalletBalance" => with(Permission::Read, balance),
         "WalletHas" => with(Permission::Write, has),
         "WalletList" => with(Permission::Write, |n, _| {
-            Ok(n.keystore.addresses().map(|a| json!(a.to_string())).collect())
+            Ok(n.keystore
+                .addresses()
+                .map(|a| json!(a.to_string()))
+                .collect())
         }),
         "WalletSign" => with(Permission::Sign, sign),
         "WalletSignMessage" => with(Permission::Sign, sign_message),
