@@ -322,18 +322,16 @@ fn needed_permission(text: &str) -> String {
     }
 }
 
-/// The number in `exit=[16]`, `exit=[ErrIllegalArgument(16)]` or `(RetCode=16)`.
+/// The number in `exit=[16]`, `exit=[ErrIllegalArgument(16)]`, `exit SysErrOutOfGas(7), …` or `(RetCode=16)`.
 fn exit_code(message: &str) -> Option<u32> {
-    let bracket = message
-        .split_once("exit=[")
-        .and_then(|(_, after)| after.split_once(']'));
-    let inner = match bracket {
-        Some((inner, _)) => inner,
-        None => message.split_once("RetCode=")?.1.split_once(')')?.0,
-    };
-    let digits = match inner.split_once('(') {
+    const FRAMES: [(&str, char); 3] = [("exit=[", ']'), ("failed: exit ", ','), ("RetCode=", ')')];
+    let framed = FRAMES.iter().find_map(|(start, end)| {
+        let (_, after) = message.split_once(start)?;
+        after.split(*end).next()
+    })?;
+    let digits = match framed.split_once('(') {
         Some((_name, rest)) => rest.trim_end_matches(')'),
-        None => inner,
+        None => framed,
     };
     digits.trim().parse().ok()
 }

@@ -1,5 +1,7 @@
 //! What the crate promises, as one test program.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod answers;
 mod endpoints;
 mod gas;

@@ -71,6 +71,11 @@ fn failed_executions_carry_the_exit_code() {
             "message execution failed: SysErrOutOfGas (RetCode=7)",
             Some(7),
         ),
+        (
+            "message execution failed: exit SysErrOutOfGas(7), reason: none left",
+            Some(7),
+        ),
+        ("message execution failed: exit 16, reason: bad", Some(16)),
         ("message execution failed for another reason", None),
         ("message execution failed (exit=[], vm error=[x])", None),
     ] {

@@ -16,10 +16,10 @@ fn named(name: &'static str) -> impl Fn(&str, &serde_json::Value) -> Answer {
 }
 
 fn transport(error: Error) -> Transport {
-    match error {
-        Error::Transport(error) => error,
-        other => panic!("not a transport error: {other}"),
-    }
+    let Error::Transport(error) = error else {
+        panic!("not a transport error: {error}")
+    };
+    error
 }
 
 #[tokio::test]
