@@ -45,14 +45,22 @@ pub(crate) trait ChainRandomness {
     fn beacon_digest(&self, epoch: i64) -> Option<[u8; 32]>;
 }
 
+/// What becomes of a miner's cron.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cron {
+    #[default]
+    Keep,
+    At(i64),
+    Stop,
+}
+
 /// What a call does besides changing the miner's state.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) burn: TokenAmount,
     pub(crate) pay: Vec<(Address, TokenAmount)>,
     pub(crate) power: PowerPair,
-    /// Set the next cron of the miner, or stop it.
-    pub(crate) cron: Option<Option<i64>>,
+    pub(crate) cron: Cron,
 }
 
 /// Where a call happens.
@@ -119,7 +127,7 @@ impl Env<'_> {
         Ok(())
     }
 
-    pub(crate) fn from_tickets(
+    pub(crate) fn ticket_randomness(
         &self,
         tag: i64,
         epoch: i64,
@@ -132,7 +140,7 @@ impl Env<'_> {
         Ok(draw_randomness(tag, &digest, epoch, entropy))
     }
 
-    pub(crate) fn from_beacon(
+    pub(crate) fn beacon_randomness(
         &self,
         tag: i64,
         epoch: i64,
@@ -233,6 +241,6 @@ pub(crate) fn no_effects() -> Effects {
         burn: TokenAmount::zero(),
         pay: Vec::new(),
         power: PowerPair::zero(),
-        cron: None,
+        cron: Cron::Keep,
     }
 }

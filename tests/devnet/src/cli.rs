@@ -152,22 +152,23 @@ pub(crate) fn main() -> anyhow::Result<()> {
         Command::Token(args) => {
             let permission = jwt::parse(&args.perm).context("no such permission")?;
             let secret = jwt_secret(&source_config(&args.source)?);
-            say(&jwt::issue(&secret, &permission.up_to()))
+            say(&jwt::issue(&secret, &permission.up_to()));
+            Ok(())
         }
         Command::History(args) => {
             let path = args.dir.join(history::FILE);
             let text =
                 std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            say(text.trim_end())
+            say(text.trim_end());
+            Ok(())
         }
     }
 }
 
 /// Standard output is for answers only; logs go to standard error.
 #[expect(clippy::print_stdout, reason = "the answer of a command")]
-fn say(text: &str) -> anyhow::Result<()> {
+fn say(text: &str) {
     println!("{text}");
-    Ok(())
 }
 
 fn config_path(dir: &Path) -> PathBuf {
@@ -337,18 +338,20 @@ fn print_key(args: &PrintKeyArgs) -> anyhow::Result<()> {
     else {
         bail!("no key {:?}; `filstar-devnet keys` lists them", args.name);
     };
-    say(&if args.address {
+    let text = if args.address {
         key.address.to_string()
     } else {
         key.info.export()
-    })
+    };
+    say(&text);
+    Ok(())
 }
 
 fn list_keys(source: &SourceArgs) -> anyhow::Result<()> {
     for (name, role, key) in named_keys(&source_config(source)?) {
         let line =
             serde_json::json!({ "name": name, "role": role, "address": key.address.to_string() });
-        say(&line.to_string())?;
+        say(&line.to_string());
     }
     Ok(())
 }

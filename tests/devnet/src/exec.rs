@@ -9,7 +9,7 @@ use fvm_shared::error::ExitCode;
 use fvm_shared::message::Message;
 use num_traits::Zero as _;
 
-use crate::actor::{self, ChainRandomness, Effects, Env, cron, no_effects};
+use crate::actor::{self, ChainRandomness, Cron, Effects, Env, cron, no_effects};
 use crate::config::Rules;
 use crate::gas::{self, GasOutputs};
 use crate::message::{Receipt, required_gas_funds};
@@ -58,7 +58,7 @@ impl Machine<'_> {
     /// Runs a message as part of a block: the sender pays, its nonce moves on, whatever comes of it.
     pub(crate) fn apply(&self, world: &mut World, message: &Message, chain_len: usize) -> Applied {
         let funds = required_gas_funds(message);
-        let sender = match self.admit(world, message, &funds) {
+        let sender = match admit(world, message, &funds) {
             Ok(id) => id,
             Err(failure) => return refused(message, &failure),
         };
@@ -84,28 +84,6 @@ impl Machine<'_> {
         }
         let (receipt, outputs) = self.run(&mut trial, sender, &message, chain_len);
         Applied { receipt, outputs }
-    }
-
-    fn admit(
-        &self,
-        world: &mut World,
-        message: &Message,
-        funds: &TokenAmount,
-    ) -> Result<ActorID, Failure> {
-        let invalid = |why: &str| Failure::new(ExitCode::SYS_SENDER_STATE_INVALID, why);
-        let (id, actor) = world
-            .lookup(&message.from)
-            .ok_or_else(|| Failure::new(ExitCode::SYS_SENDER_INVALID, "sender is not on chain"))?;
-        if actor.nonce != message.sequence {
-            return Err(invalid("nonce is not the sender's next"));
-        }
-        if !world.debit(id, funds) {
-            return Err(invalid("sender cannot pay for the gas limit"));
-        }
-        if let Some(actor) = world.get_mut(id) {
-            actor.nonce += 1;
-        }
-        Ok(id)
     }
 
     fn run(
@@ -220,7 +198,7 @@ impl Machine<'_> {
         };
         let result = act(&mut env, &mut state)?;
         let root = actor::save_state(self.store, &state)?;
-        apply_effects(world, miner, root, env.effects)?;
+        apply_effects(world, miner, root, &env.effects)?;
         Ok(result)
     }
 
@@ -247,11 +225,29 @@ impl Machine<'_> {
     }
 }
 
+/// Takes the gas money and moves the nonce on; or nothing at all.
+fn admit(world: &mut World, message: &Message, funds: &TokenAmount) -> Result<ActorID, Failure> {
+    let invalid = |why: &str| Failure::new(ExitCode::SYS_SENDER_STATE_INVALID, why);
+    let (id, actor) = world
+        .lookup(&message.from)
+        .ok_or_else(|| Failure::new(ExitCode::SYS_SENDER_INVALID, "sender is not on chain"))?;
+    if actor.nonce != message.sequence {
+        return Err(invalid("nonce is not the sender's next"));
+    }
+    if !world.debit(id, funds) {
+        return Err(invalid("sender cannot pay for the gas limit"));
+    }
+    if let Some(actor) = world.get_mut(id) {
+        actor.nonce += 1;
+    }
+    Ok(id)
+}
+
 fn apply_effects(
     world: &mut World,
     miner: ActorID,
     root: cid::Cid,
-    effects: Effects,
+    effects: &Effects,
 ) -> Result<(), Failure> {
     let short = || Failure::new(ExitCode::SYS_INSUFFICIENT_FUNDS, "miner cannot pay");
     if !world.debit(miner, &effects.burn) {
@@ -268,8 +264,10 @@ fn apply_effects(
     if let Some(head) = world.get_mut(miner).and_then(|a| a.miner.as_mut()) {
         head.state = root;
         head.power += &effects.power;
-        if let Some(cron) = effects.cron {
-            head.cron = cron;
+        match effects.cron {
+            Cron::Keep => {}
+            Cron::At(epoch) => head.cron = Some(epoch),
+            Cron::Stop => head.cron = None,
         }
     }
     Ok(())

@@ -38,17 +38,11 @@ pub(crate) enum MempoolError {
     #[error(
         "not enough funds (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction"
     )]
-    Funds {
-        required: TokenAmount,
-        balance: TokenAmount,
-    },
+    Funds { required: String, balance: String },
     #[error(
         "not enough funds including pending messages (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction"
     )]
-    PendingFunds {
-        required: TokenAmount,
-        balance: TokenAmount,
-    },
+    PendingFunds { required: String, balance: String },
     #[error(
         "message nonce has too big a gap from expected nonce (Nonce: {nonce}, nextNonce: {next}): unfulfilled nonce gap"
     )]
@@ -61,7 +55,7 @@ pub(crate) enum MempoolError {
         "message from {from} with nonce {nonce} already in mpool, increase GasPremium to {least} from {premium} to trigger replace by fee: replace by fee has too low GasPremium"
     )]
     ReplaceTooLow {
-        from: Address,
+        from: String,
         nonce: u64,
         least: String,
         premium: String,
@@ -69,7 +63,7 @@ pub(crate) enum MempoolError {
     #[error(
         "message from {from} with nonce {nonce} already in mpool: message with nonce already exists"
     )]
-    Exists { from: Address, nonce: u64 },
+    Exists { from: String, nonce: u64 },
     #[error("too many pending messages for actor")]
     TooManyPending,
 }
@@ -127,7 +121,10 @@ impl Mempool {
         let needs = |m: &SignedMessage| required_gas_funds(&m.message) + &m.message.value;
         let required = needs(message);
         if balance < required_gas_funds(&message.message) {
-            return Err(MempoolError::Funds { required, balance });
+            return Err(MempoolError::Funds {
+                required: required.to_string(),
+                balance: balance.to_string(),
+            });
         }
         let others: TokenAmount = self
             .by_sender
@@ -139,7 +136,10 @@ impl Mempool {
             .sum();
         let required = required + others;
         if balance < required {
-            return Err(MempoolError::PendingFunds { required, balance });
+            return Err(MempoolError::PendingFunds {
+                required: required.to_string(),
+                balance: balance.to_string(),
+            });
         }
         Ok(())
     }
@@ -299,7 +299,7 @@ fn check_replacement(
     across_gap: bool,
     next: u64,
 ) -> Result<(), MempoolError> {
-    let from = new.message.from;
+    let from = new.message.from.to_string();
     let nonce = new.message.sequence;
     if across_gap {
         return Err(MempoolError::ReplaceAcrossGap { nonce, next });

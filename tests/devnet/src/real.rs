@@ -204,6 +204,11 @@ fn real_sector_lands_and_a_damaged_proof_does_not() {
     let receipt = chain.call(34, &prove_commit(proof));
     assert_eq!(receipt.exit_code, 0, "{}", receipt.error);
 
+    prove_in_window(&mut chain, &sealing);
+}
+
+fn prove_in_window(chain: &mut TestChain, sealing: &Sealing) {
+    let entropy = cbor(&Address::new_id(MINER));
     let (deadline, partition) = chain.location(NUMBER);
     chain.advance_to_deadline(deadline);
     let challenge = chain

@@ -4,10 +4,12 @@
 
 mod admin;
 mod args;
+#[expect(clippy::unnecessary_wraps, reason = "all methods are of one type")]
 mod chain;
 mod gas;
 mod lotus;
 mod miner;
+#[expect(clippy::unnecessary_wraps, reason = "all methods are of one type")]
 mod mpool;
 mod sector;
 mod state;

@@ -103,6 +103,10 @@ fn prover_id(miner: ActorID) -> [u8; 32] {
     out
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all that are not listed are refused"
+)]
 fn seal_proof(proof: RegisteredSealProof) -> Result<proofs::RegisteredSealProof, String> {
     use RegisteredSealProof as A;
     use proofs::RegisteredSealProof as P;
@@ -130,6 +134,10 @@ fn seal_proof(proof: RegisteredSealProof) -> Result<proofs::RegisteredSealProof,
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all that are not listed are refused"
+)]
 fn window_proof(proof: RegisteredPoStProof) -> Result<proofs::RegisteredPoStProof, String> {
     use RegisteredPoStProof as A;
     use proofs::RegisteredPoStProof as P;

@@ -21,19 +21,31 @@ impl Drop for Devnet {
 
 impl Devnet {
     fn start(dir: &Path) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port");
         let child = Command::new(env!("CARGO_BIN_EXE_filstar-devnet"))
-            .args(["run", "--demo", "--seed", "process-test", "--block-delay-ms", "50"])
+            .args([
+                "run",
+                "--demo",
+                "--seed",
+                "process-test",
+                "--block-delay-ms",
+                "50",
+            ])
             .arg("--dir")
             .arg(dir)
             .args(["--listen", &address.to_string()])
             .stderr(Stdio::null())
             .spawn()
-            .unwrap();
+            .expect("the program starts");
         let devnet = Self { child, address };
         let start = Instant::now();
         while devnet.http("GET", "/healthz", None, "").is_none() {
-            assert!(start.elapsed() < Duration::from_secs(60), "devnet does not come up");
+            assert!(
+                start.elapsed() < Duration::from_mins(1),
+                "devnet does not come up"
+            );
             std::thread::yield_now();
         }
         devnet
@@ -45,7 +57,13 @@ impl Devnet {
         drop(self.child.wait());
     }
 
-    fn http(&self, verb: &str, path: &str, token: Option<&str>, body: &str) -> Option<(u16, String)> {
+    fn http(
+        &self,
+        verb: &str,
+        path: &str,
+        token: Option<&str>,
+        body: &str,
+    ) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         let bearer = token.map_or_else(String::new, |t| format!("Authorization: Bearer {t}\r\n"));
         let head = format!(
@@ -64,8 +82,9 @@ impl Devnet {
 
     fn rpc(&self, token: Option<&str>, method: &str, params: &Value) -> (u16, Value) {
         let request = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
-        let (status, body) =
-            self.http("POST", "/rpc/v1", token, &request.to_string()).expect("the devnet answers");
+        let (status, body) = self
+            .http("POST", "/rpc/v1", token, &request.to_string())
+            .expect("the devnet answers");
         (status, serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 
@@ -77,7 +96,7 @@ impl Devnet {
 }
 
 fn token(dir: &Path, name: &str) -> String {
-    std::fs::read_to_string(dir.join(format!("token-{name}"))).unwrap()
+    std::fs::read_to_string(dir.join(format!("token-{name}"))).expect("a token file")
 }
 
 #[test]
@@ -85,22 +104,47 @@ fn token_decides_what_may_be_called() {
     let dir = tempfile::tempdir().unwrap();
     let devnet = Devnet::start(dir.path());
     let (status, answer) = devnet.rpc(None, "Filecoin.ChainHead", &json!([]));
-    assert!(status == 200 && answer["result"]["Height"].is_number(), "{answer}");
+    assert!(
+        status == 200 && answer["result"]["Height"].is_number(),
+        "{answer}"
+    );
     assert_eq!(answer["id"], 7);
-    assert_eq!(devnet.rpc(Some("nonsense"), "Filecoin.ChainHead", &json!([])).0, 401);
+    assert_eq!(
+        devnet
+            .rpc(Some("nonsense"), "Filecoin.ChainHead", &json!([]))
+            .0,
+        401
+    );
     let read = token(dir.path(), "read");
     let (status, answer) = devnet.rpc(Some(&read), "Filecoin.MpoolPush", &json!([{}]));
     assert_eq!(status, 200);
     assert_eq!(answer["error"]["code"], 1);
-    assert_eq!(answer["error"]["message"], "missing permission to invoke 'MpoolPush' (need 'write')");
-    let allowed = devnet.result(&read, "Filecoin.AuthVerify", &json!([token(dir.path(), "write")]));
+    assert_eq!(
+        answer["error"]["message"],
+        "missing permission to invoke 'MpoolPush' (need 'write')"
+    );
+    let allowed = devnet.result(
+        &read,
+        "Filecoin.AuthVerify",
+        &json!([token(dir.path(), "write")]),
+    );
     assert_eq!(allowed, json!(["read", "write"]));
     let (_, answer) = devnet.rpc(Some(&read), "Filecoin.NoSuchThing", &json!([]));
     assert_eq!(answer["error"]["code"], -32601);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("Filecoin.NoSuchThing"));
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("Filecoin.NoSuchThing")
+    );
     let write = token(dir.path(), "write");
     let (_, answer) = devnet.rpc(Some(&write), "Devnet.Pause", &json!([]));
-    assert!(answer["error"]["message"].as_str().unwrap().contains("need 'admin'"));
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("need 'admin'")
+    );
 }
 
 #[test]
@@ -117,7 +161,11 @@ fn wish_with_a_uuid_is_one_message_however_often_it_is_asked_for() {
     let first = devnet.result(&sign, "Filecoin.MpoolPushMessage", &wish);
     let second = devnet.result(&sign, "Filecoin.MpoolPushMessage", &wish);
     assert_eq!(first, second);
-    let found = devnet.result(&sign, "Filecoin.StateWaitMsg", &json!([first["CID"], 1, -1, true]));
+    let found = devnet.result(
+        &sign,
+        "Filecoin.StateWaitMsg",
+        &json!([first["CID"], 1, -1, true]),
+    );
     assert_eq!(found["Receipt"]["ExitCode"], 0);
     let (_, history) = devnet.http("GET", "/history", None, "").unwrap();
     assert_eq!(history.lines().count(), 1, "{history}");
@@ -139,7 +187,8 @@ fn crash_at_random_points_loses_no_accepted_message() {
                 { "Version": 0, "To": "t01000", "From": from, "Nonce": 0, "Value": (round * 100 + i).to_string(),
                   "GasLimit": 0, "GasFeeCap": "0", "GasPremium": "0", "Method": 0, "Params": null }, null
             ]);
-            accepted.push(devnet.result(&sign, "Filecoin.MpoolPushMessage", &message)["CID"].clone());
+            accepted
+                .push(devnet.result(&sign, "Filecoin.MpoolPushMessage", &message)["CID"].clone());
         }
         let (_, history) = devnet.http("GET", "/history", None, "").unwrap();
         devnet.kill();
@@ -149,7 +198,10 @@ fn crash_at_random_points_loses_no_accepted_message() {
             "Filecoin.ChainGetTipSetByHeight",
             &json!([before["Height"], null]),
         );
-        assert_eq!(again["Cids"], before["Cids"], "the tipset of before the crash is on the chain");
+        assert_eq!(
+            again["Cids"], before["Cids"],
+            "the tipset of before the crash is on the chain"
+        );
         let (_, now) = devnet.http("GET", "/history", None, "").unwrap();
         assert!(now.starts_with(&history), "the history only grows");
     }
@@ -160,7 +212,11 @@ fn crash_at_random_points_loses_no_accepted_message() {
     let (_, history) = devnet.http("GET", "/history", None, "").unwrap();
     let mut nonces: Vec<u64> = history
         .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["nonce"].as_u64().unwrap())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["nonce"]
+                .as_u64()
+                .unwrap()
+        })
         .collect();
     nonces.sort_unstable();
     assert_eq!(nonces, (0..accepted.len() as u64).collect::<Vec<_>>());
@@ -189,7 +245,10 @@ fn reorg_over_the_rpc_moves_a_landed_message_and_rewrites_the_history() {
         &json!([{ "depth": 4, "dropMessages": [cid], "delayEpochs": 0 }]),
     );
     assert_eq!(reorg["dropped"], json!([cid]));
-    assert_eq!(devnet.result(&admin, "Filecoin.StateSearchMsg", &search), Value::Null);
+    assert_eq!(
+        devnet.result(&admin, "Filecoin.StateSearchMsg", &search),
+        Value::Null
+    );
     let (_, history) = devnet.http("GET", "/history", None, "").unwrap();
     assert!(history.is_empty(), "{history}");
 }

@@ -1,4 +1,4 @@
-//! ProveCommitSectors3 (34): proofs that promised sectors exist. Sectors without pieces only.
+//! `ProveCommitSectors3` (34): proofs that promised sectors exist. Sectors without pieces only.
 
 use fil_actor_miner_state::v18::{
     ProveCommitSectors3Params, SectorActivationManifest, SectorOnChainInfo, SectorOnChainInfoFlags,
@@ -155,8 +155,8 @@ fn statement(
         number: info.sector_number,
         sealed: info.sealed_cid,
         unsealed: info.unsealed_cid.get_cid(info.seal_proof)?,
-        ticket: env.from_tickets(TAG_SEAL, info.seal_rand_epoch, &entropy)?,
-        seed: env.from_beacon(TAG_INTERACTIVE_SEAL, interactive, &entropy)?,
+        ticket: env.ticket_randomness(TAG_SEAL, info.seal_rand_epoch, &entropy)?,
+        seed: env.beacon_randomness(TAG_INTERACTIVE_SEAL, interactive, &entropy)?,
     })
 }
 

@@ -7,7 +7,7 @@ use num_bigint::BigInt;
 use num_traits::ToPrimitive as _;
 
 use super::terminate::{pay_debt, process_early_terminations};
-use super::{Env, state_error};
+use super::{Cron, Env, state_error};
 
 /// Closes the deadline that ends at this epoch and sets the next cron.
 pub(crate) fn end_of_deadline(env: &mut Env<'_>, state: &mut State) -> Result<(), ActorError> {
@@ -38,10 +38,10 @@ pub(crate) fn end_of_deadline(env: &mut Env<'_>, state: &mut State) -> Result<()
 
     if state.continue_deadline_cron() {
         let next = state.deadline_info(policy, env.epoch + 1);
-        env.effects.cron = Some(Some(next.last()));
+        env.effects.cron = Cron::At(next.last());
     } else {
         state.deadline_cron_active = false;
-        env.effects.cron = Some(None);
+        env.effects.cron = Cron::Stop;
     }
     Ok(())
 }

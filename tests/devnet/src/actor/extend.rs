@@ -1,4 +1,4 @@
-//! ExtendSectorExpiration2 (32), for sectors without verified claims.
+//! `ExtendSectorExpiration2` (32), for sectors without verified claims.
 
 use fil_actor_miner_state::v18::{
     ExpirationExtension2, ExtendSectorExpiration2Params, MinerInfo, Partition, SectorOnChainInfo,

@@ -1,4 +1,4 @@
-//! DeclareFaults (10) and DeclareFaultsRecovered (11).
+//! `DeclareFaults` (10) and `DeclareFaultsRecovered` (11).
 
 use fil_actor_miner_state::v18::{
     DeadlineInfo, DeadlineSectorMap, DeclareFaultsParams, DeclareFaultsRecoveredParams, MinerInfo,

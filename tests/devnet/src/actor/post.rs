@@ -1,4 +1,4 @@
-//! SubmitWindowedPoSt (5). Unlike the real actor, which takes most proofs on trust and lets others
+//! `SubmitWindowedPoSt` (5). Unlike the real actor, which takes most proofs on trust and lets others
 //! dispute them, this one verifies every proof when it is submitted.
 
 use fil_actor_miner_state::v18::{
@@ -152,7 +152,7 @@ fn check_time(
             params.chain_commit_epoch, env.epoch
         ));
     }
-    let expected = env.from_tickets(TAG_CHAIN_COMMIT, params.chain_commit_epoch, &[])?;
+    let expected = env.ticket_randomness(TAG_CHAIN_COMMIT, params.chain_commit_epoch, &[])?;
     if params.chain_commit_rand.0 != expected {
         return illegal("post commit randomness mismatched".to_owned());
     }
@@ -176,7 +176,7 @@ fn verify(
     }
     let statement = WindowStatement {
         miner: env.miner,
-        randomness: env.from_beacon(TAG_WINDOW_POST, deadline.challenge, &env.entropy())?,
+        randomness: env.beacon_randomness(TAG_WINDOW_POST, deadline.challenge, &env.entropy())?,
         sectors: infos
             .iter()
             .map(|s| (s.sector_number, s.sealed_cid))

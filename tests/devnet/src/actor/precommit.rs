@@ -1,4 +1,4 @@
-//! PreCommitSectorBatch2 (28): promises of sectors, each backed by a deposit.
+//! `PreCommitSectorBatch2` (28): promises of sectors, each backed by a deposit.
 
 use fil_actor_miner_state::v18::{
     CollisionPolicy, PreCommitSectorBatchParams2, SectorPreCommitInfo, SectorPreCommitOnChainInfo,
@@ -10,7 +10,7 @@ use fil_actors_shared::v18::runtime::policy_constants::MAX_SECTOR_NUMBER;
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::sector::RegisteredSealProof;
 
-use super::{Env, decode, state_error};
+use super::{Cron, Env, decode, state_error};
 
 pub(crate) fn pre_commit_sector_batch2(
     env: &mut Env<'_>,
@@ -52,7 +52,7 @@ pub(crate) fn pre_commit_sector_batch2(
     if !state.deadline_cron_active {
         state.deadline_cron_active = true;
         let deadline = state.deadline_info(&env.rules.policy, env.epoch);
-        env.effects.cron = Some(Some(deadline.last()));
+        env.effects.cron = Cron::At(deadline.last());
     }
     Ok(Vec::new())
 }

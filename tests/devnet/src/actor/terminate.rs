@@ -1,4 +1,4 @@
-//! TerminateSectors (9), and the fees of every early end.
+//! `TerminateSectors` (9), and the fees of every early end.
 
 use fil_actor_miner_state::v18::{
     Sectors, State, TerminateSectorsParams, TerminateSectorsReturn, deadline_is_mutable,

@@ -9,6 +9,7 @@ use fil_actor_miner_state::v18::{
 use fil_actors_shared::v18::BatchReturn;
 use fvm_ipld_bitfield::BitField;
 use fvm_shared::econ::TokenAmount;
+use fvm_shared::sector::RegisteredSealProof;
 
 use crate::codec::from_cbor;
 use crate::keys::Key;
@@ -78,13 +79,13 @@ fn pre_commit_is_refused_for_each_broken_rule() {
         ),
         (
             one(&chain, |s| {
-                s.seal_proof = fvm_shared::sector::RegisteredSealProof::StackedDRG2KiBV1
+                s.seal_proof = RegisteredSealProof::StackedDRG2KiBV1;
             }),
             "unsupported seal proof",
         ),
         (
             one(&chain, |s| {
-                s.seal_proof = fvm_shared::sector::RegisteredSealProof::StackedDRG8MiBV1P1
+                s.seal_proof = RegisteredSealProof::StackedDRG8MiBV1P1;
             }),
             "must match miner",
         ),

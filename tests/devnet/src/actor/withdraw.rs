@@ -1,4 +1,4 @@
-//! WithdrawBalance (16): what is not locked goes to the owner.
+//! `WithdrawBalance` (16): what is not locked goes to the owner.
 
 use fil_actor_miner_state::v18::{State, WithdrawBalanceParams, WithdrawBalanceReturn};
 use fil_actors_shared::v18::ActorError;

@@ -117,7 +117,7 @@ impl Chain {
 
     /// The tipset of `height` on the chain that ends with `from`; for a null round the one before
     /// (`before`) or after it.
-    pub(crate) fn from_height(
+    pub(crate) fn seen_from(
         &self,
         from: &Arc<Tipset>,
         height: i64,
@@ -185,7 +185,7 @@ impl Chain {
                 "cannot draw randomness from the future".to_owned(),
             ));
         }
-        Ok(self.from_height(from, epoch.max(0), true)?.ticket_digest())
+        Ok(self.seen_from(from, epoch.max(0), true)?.ticket_digest())
     }
 
     pub(crate) fn beacon_digest(&self, from: &Tipset, epoch: i64) -> Result<[u8; 32], ChainError> {
@@ -261,7 +261,8 @@ fn found(
     let (a, b) = (&landed.message, &message.message);
     let same_call =
         a.to == b.to && a.value == b.value && a.method_num == b.method_num && a.params == b.params;
-    if !same && !(same_call && allow_replaced) {
+    let counts = same || (same_call && allow_replaced);
+    if !counts {
         return Err(ChainError::Asked(format!(
             "found message with equal nonce as the one we are looking for that is NOT a valid \
              replacement message (F:{} n {}, TS: {cid} n{})",

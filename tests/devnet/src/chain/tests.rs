@@ -190,8 +190,8 @@ fn null_round_has_the_ticket_before_it_and_a_beacon_entry_of_its_own() {
     chain.advance(4);
     let head = chain.chain.head().clone();
     assert_eq!(head.height, 8);
-    assert_eq!(chain.chain.from_height(&head, 6, true).unwrap().height, 4);
-    assert_eq!(chain.chain.from_height(&head, 6, false).unwrap().height, 7);
+    assert_eq!(chain.chain.seen_from(&head, 6, true).unwrap().height, 4);
+    assert_eq!(chain.chain.seen_from(&head, 6, false).unwrap().height, 7);
     let ticket = |epoch| chain.chain.ticket_digest(&head, epoch).unwrap();
     assert!(ticket(6) == ticket(4) && ticket(7) != ticket(4));
     let beacon = |epoch| chain.chain.beacon_digest(&head, epoch).unwrap();
@@ -221,10 +221,12 @@ fn deadline_that_ends_in_a_null_round_is_closed_all_the_same() {
     assert_eq!(chain.raw_power(), 0);
 }
 
+type Step = Box<dyn Fn(&mut TestChain)>;
+
 #[test]
 fn chain_is_the_same_after_a_restart_at_any_point() {
     let mut chain = TestChain::new();
-    let mut steps: Vec<Box<dyn Fn(&mut TestChain)>> = vec![
+    let steps: Vec<Step> = vec![
         Box::new(|c| c.advance(3)),
         Box::new(|c| assert_eq!(c.pre_commit(&[1]).exit_code, 0)),
         Box::new(|c| {
@@ -245,7 +247,7 @@ fn chain_is_the_same_after_a_restart_at_any_point() {
         Box::new(|c| c.advance(4)),
         Box::new(|c| assert_eq!(c.prove_window(1).exit_code, 0)),
     ];
-    for step in steps.drain(..) {
+    for step in steps {
         step(&mut chain);
         let (keys, root) = (keys_of(&chain), chain.chain.head().state_root);
         let pool: Vec<_> = chain.chain.mempool.iter().cloned().collect();

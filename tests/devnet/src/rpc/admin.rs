@@ -39,12 +39,13 @@ fn field<'a>(args: &'a Args, name: &str) -> &'a Value {
 }
 
 fn number(args: &Args, name: &str, default: i64) -> Result<i64, RpcError> {
-    match field(args, name) {
-        Value::Null => Ok(default),
-        other => other
-            .as_i64()
-            .ok_or_else(|| RpcError::params(format!("{name}: expected a number"))),
+    let value = field(args, name);
+    if value.is_null() {
+        return Ok(default);
     }
+    value
+        .as_i64()
+        .ok_or_else(|| RpcError::params(format!("{name}: expected a number")))
 }
 
 fn amount(args: &Args, name: &str) -> Result<TokenAmount, RpcError> {
@@ -77,22 +78,25 @@ fn resume(node: &mut Node, _: &Args) -> Answer {
     Ok(json!({ "height": node.chain.head().height }))
 }
 
+/// What a reorg is to drop: nothing, `"all"`, or a list of CIDs.
+fn dropped(value: &Value) -> Option<Drop> {
+    if value.is_null() {
+        return Some(Drop::None);
+    }
+    if value.as_str() == Some("all") {
+        return Some(Drop::All);
+    }
+    let cids = value
+        .as_array()?
+        .iter()
+        .map(|v| cid(v).or_else(|| v.as_str()?.parse().ok()));
+    cids.collect::<Option<BTreeSet<_>>>().map(Drop::These)
+}
+
 fn reorg(node: &mut Node, args: &Args) -> Answer {
     let depth = usize::try_from(number(args, "depth", 1)?).unwrap_or(0);
-    let drop = match field(args, "dropMessages") {
-        Value::Null => Drop::None,
-        Value::String(text) if text == "all" => Drop::All,
-        Value::Array(list) => {
-            let cids: Option<BTreeSet<_>> = list
-                .iter()
-                .map(|v| cid(v).or_else(|| v.as_str()?.parse().ok()))
-                .collect();
-            Drop::These(
-                cids.ok_or_else(|| RpcError::params("dropMessages: expected CIDs or \"all\""))?,
-            )
-        }
-        _ => return Err(RpcError::params("dropMessages: expected CIDs or \"all\"")),
-    };
+    let drop = dropped(field(args, "dropMessages"))
+        .ok_or_else(|| RpcError::params("dropMessages: expected CIDs or \"all\""))?;
     let result = node
         .chain
         .reorg(depth, &drop, number(args, "delayEpochs", 0)?)?;

@@ -23,11 +23,11 @@ static NULL: Value = Value::Null;
 
 impl Args {
     pub(crate) fn new(params: Value) -> Self {
-        match params {
-            Value::Array(list) => Self(list),
-            Value::Null => Self(Vec::new()),
-            one => Self(vec![one]),
+        if params.is_null() {
+            return Self(Vec::new());
         }
+        let one_or_many = params.as_array().cloned();
+        Self(one_or_many.unwrap_or_else(|| vec![params]))
     }
 
     /// A parameter as it came; null when it is missing.
@@ -65,27 +65,29 @@ impl Args {
         cid(self.raw(index)).ok_or_else(|| bad(index, "a CID"))
     }
 
+    /// A list; none for null.
+    fn list(&self, index: usize, wanted: &str) -> Result<Option<&Vec<Value>>, RpcError> {
+        let value = self.raw(index);
+        if value.is_null() {
+            return Ok(None);
+        }
+        value.as_array().map(Some).ok_or_else(|| bad(index, wanted))
+    }
+
     /// A tipset key; empty for null.
     pub(crate) fn key(&self, index: usize) -> Result<Vec<Cid>, RpcError> {
-        match self.raw(index) {
-            Value::Null => Ok(Vec::new()),
-            Value::Array(list) => list
-                .iter()
-                .map(|v| cid(v).ok_or_else(|| bad(index, "a list of CIDs")))
-                .collect(),
-            _ => Err(bad(index, "a tipset key")),
-        }
+        let list = self.list(index, "a tipset key")?.into_iter().flatten();
+        list.map(|v| cid(v).ok_or_else(|| bad(index, "a list of CIDs")))
+            .collect()
     }
 
     /// A bit field; none for null.
     pub(crate) fn bitfield(&self, index: usize) -> Result<Option<BitField>, RpcError> {
-        match self.raw(index) {
-            Value::Null => Ok(None),
-            Value::Array(list) => bitfield(list)
-                .map(Some)
-                .ok_or_else(|| bad(index, "a bit field")),
-            _ => Err(bad(index, "a bit field")),
-        }
+        let wanted = "a bit field";
+        let Some(runs) = self.list(index, wanted)? else {
+            return Ok(None);
+        };
+        bitfield(runs).map(Some).ok_or_else(|| bad(index, wanted))
     }
 
     pub(crate) fn message(&self, index: usize) -> Result<Message, RpcError> {
@@ -115,11 +117,10 @@ pub(crate) fn parse_address(text: &str) -> Result<Address, RpcError> {
 }
 
 fn bytes(value: &Value) -> Option<Vec<u8>> {
-    match value {
-        Value::Null => Some(Vec::new()),
-        Value::String(text) => STANDARD.decode(text).ok(),
-        _ => None,
+    if value.is_null() {
+        return Some(Vec::new());
     }
+    STANDARD.decode(value.as_str()?).ok()
 }
 
 pub(crate) fn cid(value: &Value) -> Option<Cid> {
@@ -146,12 +147,14 @@ fn bitfield(runs: &[Value]) -> Option<BitField> {
 
 /// An amount: a decimal string; nothing is zero.
 pub(crate) fn token(value: &Value) -> Option<TokenAmount> {
-    match value {
-        Value::Null => Some(TokenAmount::default()),
-        Value::String(text) if text.is_empty() => Some(TokenAmount::default()),
-        Value::String(text) => text.parse::<BigInt>().ok().map(TokenAmount::from_atto),
-        _ => None,
+    if value.is_null() || value.as_str() == Some("") {
+        return Some(TokenAmount::default());
     }
+    value
+        .as_str()?
+        .parse::<BigInt>()
+        .ok()
+        .map(TokenAmount::from_atto)
 }
 
 fn signature(value: &Value) -> Option<Signature> {
@@ -174,9 +177,13 @@ pub(crate) fn message(value: &Value) -> Result<Message, RpcError> {
             .ok_or_else(|| fail(field))
             .and_then(parse_address)
     };
-    let number = |field: &str| match &value[field] {
-        Value::Null => Ok(0),
-        other => other.as_u64().ok_or_else(|| fail(field)),
+    let number = |field: &str| {
+        let value = &value[field];
+        if value.is_null() {
+            Ok(0)
+        } else {
+            value.as_u64().ok_or_else(|| fail(field))
+        }
     };
     let amount = |field: &str| token(&value[field]).ok_or_else(|| fail(field));
     Ok(Message {

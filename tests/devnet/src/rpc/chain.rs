@@ -44,7 +44,7 @@ pub(super) fn method(name: &str) -> Option<Method> {
 }
 
 fn head(node: &mut Node, _: &Args) -> Answer {
-    Ok(lotus::tipset(&*visible_head(node)))
+    Ok(lotus::tipset(&visible_head(node)))
 }
 
 /// The head that the node admits to: older when the admin lets it lag.
@@ -55,13 +55,13 @@ fn visible_head(node: &Node) -> std::sync::Arc<crate::chain::tipset::Tipset> {
         return head.clone();
     }
     node.chain
-        .from_height(head, (head.height - lag).max(0), true)
+        .seen_from(head, (head.height - lag).max(0), true)
         .unwrap_or_else(|_| head.clone())
 }
 
 fn by_height(node: &mut Node, args: &Args, before: bool) -> Answer {
     let from = node.chain.by_key(&args.key(1)?)?;
-    Ok(lotus::tipset(&*node.chain.from_height(
+    Ok(lotus::tipset(&*node.chain.seen_from(
         &from,
         args.i64(0)?,
         before,
@@ -85,7 +85,7 @@ fn block_messages(node: &mut Node, args: &Args) -> Answer {
     for signed in messages {
         match signed.signature.sig_type {
             fvm_shared::crypto::signature::SignatureType::BLS => {
-                bls.push(lotus::message(&signed.message))
+                bls.push(lotus::message(&signed.message));
             }
             fvm_shared::crypto::signature::SignatureType::Secp256k1 => {
                 secp.push(lotus::signed_message(signed));
@@ -159,7 +159,7 @@ fn sync_state(node: &mut Node, _: &Args) -> Answer {
     let stage = if seen.height == head.height { 4 } else { 1 };
     Ok(json!({
         "ActiveSyncs": [{
-            "WorkerID": 1, "Base": lotus::tipset(&*seen), "Target": lotus::tipset(&*head), "Stage": stage,
+            "WorkerID": 1, "Base": lotus::tipset(&seen), "Target": lotus::tipset(&head), "Stage": stage,
             "Height": seen.height, "Start": "0001-01-01T00:00:00Z", "End": "0001-01-01T00:00:00Z",
             "Message": "",
         }],

@@ -256,9 +256,9 @@ fn call(node: &mut Node, args: &Args) -> Answer {
 }
 
 fn list_messages(node: &mut Node, args: &Args) -> Answer {
-    let filter = |field: &str| match &args.raw(0)[field] {
-        Value::String(text) if !text.is_empty() => parse_address(text).map(Some),
-        _ => Ok(None),
+    let filter = |field: &str| {
+        let text = args.raw(0)[field].as_str().filter(|text| !text.is_empty());
+        text.map(parse_address).transpose()
     };
     let (to, from) = (filter("To")?, filter("From")?);
     if to.is_none() && from.is_none() {
