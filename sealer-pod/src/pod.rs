@@ -77,10 +77,10 @@ pub(crate) async fn report_placement(
 
 /// An error of a call in one short sentence: the API server's own words, where it answered.
 pub(crate) fn brief(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} ({})", status.message, status.reason),
-        other => other.to_string(),
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.reason);
     }
+    error.to_string()
 }
 
 /// Makes a call that must not hang.

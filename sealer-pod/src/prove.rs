@@ -4,7 +4,7 @@
 //! chain ─► deadlines, partitions ─► decide ─► read, SNARK, verify ─► PostBatch status.prover
 //! ```
 //! The chain alone says what is due, so proofs are made while the operator is down. Effects: child
-//! processes; the prover's part of its PostBatch; a condition on its pod. Never: a proof reported
+//! processes; the prover's part of its `PostBatch`; a condition on its pod. Never: a proof reported
 //! that was not verified here against the sectors that it speaks of.
 
 mod plan;

@@ -83,6 +83,9 @@ enum Event {
     End(Box<Result<Output, Failure>>),
 }
 
+/// Sector, task id and what was told.
+type Told = (String, String, Event);
+
 struct Running {
     task_id: String,
     kind: &'static str,
@@ -107,10 +110,7 @@ struct Sealer {
     verdict_told: Option<Verdict>,
     verdict_read: Instant,
     verdict_tries: u32,
-    events: (
-        mpsc::UnboundedSender<(String, String, Event)>,
-        mpsc::UnboundedReceiver<(String, String, Event)>,
-    ),
+    events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
 }
 
 impl Sealer {

@@ -49,7 +49,7 @@ pub(crate) enum Policy {
 pub(crate) struct Seal {
     #[command(flatten)]
     pub(crate) pod: Pod,
-    /// Name of the SealingGroup.
+    /// Name of the `SealingGroup`.
     #[arg(long, env = "FILSTAR_GROUP")]
     pub(crate) group: String,
     /// Whether to compute on CPUs that are not those asked for.
@@ -65,7 +65,7 @@ pub(crate) struct Seal {
 pub(crate) struct Prove {
     #[command(flatten)]
     pub(crate) pod: Pod,
-    /// Name of the PostBatch.
+    /// Name of the `PostBatch`.
     #[arg(long, env = "FILSTAR_POST_BATCH")]
     pub(crate) post_batch: String,
     /// The miner, such as `t01000`.

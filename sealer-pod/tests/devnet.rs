@@ -4,6 +4,8 @@
 //! `FILSTAR_TEST_DEVNET=<folder of the chain> FILSTAR_TEST_STORE=<folder to land in> cargo test
 //! --release --workspace --test devnet -- --ignored --nocapture`
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot get fails it")]
+
 use std::{
     io::Write,
     path::{Path, PathBuf},

@@ -1,5 +1,7 @@
 //! The program as others start it: roles `params` and `task`.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot get fails it")]
+
 use std::{
     io::Write,
     path::Path,

@@ -69,6 +69,10 @@ pub enum Error {
         /// The library's words.
         text: String,
     },
+    /// Parameters or parents are not where they must be. Temporary, although a person must put them
+    /// there: a sector that waits loses time, one that is given up loses its deposit.
+    #[error("{0}")]
+    Parameters(String),
     /// The machine or the installation is not as it must be.
     #[error("{0}")]
     Setup(String),
@@ -78,16 +82,10 @@ impl Error {
     /// What to do about it.
     pub fn class(&self) -> Class {
         match self {
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied
-                | io::ErrorKind::ReadOnlyFilesystem
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::Unsupported => Class::Fatal,
-                _ => Class::Temporary,
-            },
+            Self::Io { source, .. } if needs_a_person(source.kind()) => Class::Fatal,
+            Self::Io { .. } | Self::Prover { .. } | Self::Parameters(_) => Class::Temporary,
             Self::Damaged { .. } => Class::Corrupt,
             Self::Input(_) => Class::Permanent,
-            Self::Prover { .. } => Class::Temporary,
             Self::Setup(_) => Class::Fatal,
         }
     }
@@ -111,4 +109,16 @@ impl Error {
             why: why.into(),
         }
     }
+}
+
+/// Trying again does not help: a right, a mount or a setting is wrong.
+fn needs_a_person(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    [
+        NotADirectory,
+        PermissionDenied,
+        ReadOnlyFilesystem,
+        Unsupported,
+    ]
+    .contains(&kind)
 }

@@ -268,7 +268,7 @@ fn require_parents(proof: SealProof) -> Result<()> {
     let (path, want) = (Path::new(&path), params::parents_bytes(proof));
     match durable::size(path)? {
         Some(n) if n == want => Ok(()),
-        found => Err(Error::Setup(format!(
+        found => Err(Error::Parameters(format!(
             "the parents cache of {proof} at {} has {} bytes, not {want}. Make it with `sealer-pod \
              params`, and set FIL_PROOFS_PARENT_CACHE to its folder, with a slash at the end",
             path.display(),
@@ -284,7 +284,7 @@ fn require(proof: SealProof, path: std::result::Result<std::path::PathBuf, Strin
     })?;
     match File::open(&path) {
         Ok(_) => Ok(()),
-        Err(e) => Err(Error::Setup(format!(
+        Err(e) => Err(Error::Parameters(format!(
             "parameters of {proof} cannot be read at {}: {e}. Make or check them with \
              `sealer-pod params`, and set FIL_PROOFS_PARAMETER_CACHE to their folder",
             path.display()

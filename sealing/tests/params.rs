@@ -1,5 +1,7 @@
 //! Folders of parameters: what is trusted, what is made again, what is only complained about.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot get fails it")]
+
 use std::{cell::RefCell, fs, sync::Mutex, thread};
 
 use filstar_sealing::{

@@ -1,6 +1,8 @@
 //! Whole sectors of 2 KiB with SNARKs: C2 and window `PoSt`, verified. Needs parameters (`sealer-pod
 //! params --proof StackedDrg2KiBV1P1` makes them); without them the tests say so and pass.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot get fails it")]
+
 #[expect(dead_code, reason = "the tests without SNARKs use the rest")]
 mod support;
 
@@ -9,7 +11,7 @@ use std::path::Path;
 use filstar_sealing::{
     Hash32, HexBytes, Output, SealProof, Task,
     params::{Purpose, Wanted, check, default_dir},
-    task::{Replica, VerifySeal, VerifyWindowPoSt, WindowPartition},
+    task::{ProofOutput, Replica, VerifySeal, VerifyWindowPoSt, WindowPartition},
 };
 use support::{ACTOR, Sector, isolated};
 
@@ -31,10 +33,11 @@ fn with_parameters(name: &str, purpose: Purpose, body: impl FnOnce(&Path)) {
 }
 
 fn verified(sector: &Sector, task: &Task) -> bool {
-    match sector.run(task).unwrap() {
-        Output::Verified(o) => o.valid,
-        other => panic!("{other:?}"),
-    }
+    let output = sector.run(task).unwrap();
+    let Output::Verified(o) = output else {
+        panic!("{output:?}")
+    };
+    o.valid
 }
 
 #[test]
@@ -104,9 +107,9 @@ fn window_post_of_landed_sectors_holds_for_them_and_no_others() {
                 randomness,
                 vanilla_proofs: vanilla[..count].to_vec(),
             };
-            let proof = match any.run(&Task::WindowPartition(task)).unwrap() {
-                Output::Proof(o) => o.proof,
-                other => panic!("{other:?}"),
+            let output = any.run(&Task::WindowPartition(task)).unwrap();
+            let Output::Proof(ProofOutput { proof }) = output else {
+                panic!("{output:?}")
             };
             assert_eq!(proof.0.len(), 192);
             let claim = |randomness, sectors: &[Replica]| {

@@ -172,13 +172,12 @@ impl Prover {
     }
 
     async fn proof(&self, task: Task) -> Result<HexBytes, Failure> {
-        match self.run(task).await? {
-            Output::Proof(o) => Ok(o.proof),
-            other => Err(Failure::new(
-                Class::Fatal,
-                format!("another output came: {other:?}"),
-            )),
+        let output = self.run(task).await?;
+        if let Output::Proof(o) = output {
+            return Ok(o.proof);
         }
+        let text = format!("another output came: {output:?}");
+        Err(Failure::new(Class::Fatal, text))
     }
 
     async fn verify(
@@ -194,14 +193,14 @@ impl Prover {
             sectors,
             proof: proof.clone(),
         });
-        match self.run(task).await? {
-            Output::Verified(o) if o.valid => Ok(()),
-            _ => Err(Failure::new(
-                Class::Permanent,
-                "the proof does not verify: a replica is not the one on chain, or parameters do not \
-                 fit (sealer-pod params --check --full)",
-            )),
+        if matches!(self.run(task).await?, Output::Verified(o) if o.valid) {
+            return Ok(());
         }
+        Err(Failure::new(
+            Class::Permanent,
+            "the proof does not verify: a replica is not the one on chain, or parameters do not fit \
+             (sealer-pod params --check --full)",
+        ))
     }
 
     async fn run(&self, task: Task) -> Result<Output, Failure> {

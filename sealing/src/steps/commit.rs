@@ -74,7 +74,7 @@ pub(super) fn c1(input: &C1, context: &Context<'_>) -> Result<C1Output> {
 ///
 /// # Errors
 /// `Corrupt` when the vanilla proofs are gone or damaged (C1 has to run again), `Fatal` when
-/// parameters are missing or do not fit.
+/// the proof does not verify.
 pub(super) fn c2(input: &C2, context: &Context<'_>) -> Result<C2Output> {
     let place = &input.place;
     let c1 = Record::<CommitInput, C1Output>::read(place, Phase::C1)?;
@@ -120,7 +120,7 @@ pub(super) fn c2(input: &C2, context: &Context<'_>) -> Result<C2Output> {
 /// Verifies a seal.
 ///
 /// # Errors
-/// `Fatal` when parameters are missing.
+/// `Temporary` when parameters are missing.
 pub(super) fn verify(input: &VerifySeal, context: &Context<'_>) -> Result<VerifiedOutput> {
     Ok(VerifiedOutput {
         valid: context.engine.verify_seal(input)?,

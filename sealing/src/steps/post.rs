@@ -35,7 +35,7 @@ pub(super) fn vanilla_proof(input: &VanillaProof, context: &Context<'_>) -> Resu
 /// Makes the SNARK of one partition.
 ///
 /// # Errors
-/// `Permanent` when there are no proofs or too many, `Fatal` when parameters are missing.
+/// `Permanent` when there are no proofs or too many, `Temporary` when parameters are missing.
 pub(super) fn partition(input: &WindowPartition, context: &Context<'_>) -> Result<ProofOutput> {
     let (count, most) = (
         input.vanilla_proofs.len(),
@@ -56,7 +56,7 @@ pub(super) fn partition(input: &WindowPartition, context: &Context<'_>) -> Resul
 /// Verifies a window `PoSt`.
 ///
 /// # Errors
-/// `Permanent` when there are no sectors, `Fatal` when parameters are missing.
+/// `Permanent` when there are no sectors, `Temporary` when parameters are missing.
 pub(super) fn verify(input: &VerifyWindowPoSt, context: &Context<'_>) -> Result<VerifiedOutput> {
     if input.sectors.is_empty() {
         return Err(Error::Input(

@@ -1,4 +1,4 @@
-//! From data to replica: AddPiece, PC1, PC2.
+//! From data to replica: `AddPiece`, PC1, PC2.
 
 use std::fs::{self, File};
 

@@ -70,20 +70,22 @@ impl Sector {
     }
 
     pub fn add_piece(&self) -> Result<AddPieceOutput> {
-        match self.run(&Task::AddPiece(AddPiece {
+        let output = self.run(&Task::AddPiece(AddPiece {
             place: self.place.clone(),
-        }))? {
-            Output::AddPiece(o) => Ok(o),
-            other => panic!("{other:?}"),
-        }
+        }))?;
+        let Output::AddPiece(o) = output else {
+            panic!("{output:?}")
+        };
+        Ok(o)
     }
 
     pub fn pc1(&self) -> Result<Pc1Output> {
         let (place, ticket) = (self.place.clone(), self.ticket);
-        match self.run(&Task::Pc1(Pc1 { place, ticket }))? {
-            Output::Pc1(o) => Ok(o),
-            other => panic!("{other:?}"),
-        }
+        let output = self.run(&Task::Pc1(Pc1 { place, ticket }))?;
+        let Output::Pc1(o) = output else {
+            panic!("{output:?}")
+        };
+        Ok(o)
     }
 
     pub fn pc2_task(&self) -> Task {
@@ -94,45 +96,49 @@ impl Sector {
     }
 
     pub fn pc2(&self) -> Result<Pc2Output> {
-        match self.run(&self.pc2_task())? {
-            Output::Pc2(o) => Ok(o),
-            other => panic!("{other:?}"),
-        }
+        let output = self.run(&self.pc2_task())?;
+        let Output::Pc2(o) = output else {
+            panic!("{output:?}")
+        };
+        Ok(o)
     }
 
     pub fn c1(&self) -> Result<C1Output> {
         let (place, ticket, seed) = (self.place.clone(), self.ticket, self.seed);
-        match self.run(&Task::C1(C1 {
+        let output = self.run(&Task::C1(C1 {
             place,
             ticket,
             seed,
-        }))? {
-            Output::C1(o) => Ok(o),
-            other => panic!("{other:?}"),
-        }
+        }))?;
+        let Output::C1(o) = output else {
+            panic!("{output:?}")
+        };
+        Ok(o)
     }
 
     pub fn c2(&self) -> Result<C2Output> {
         let (place, ticket, seed) = (self.place.clone(), self.ticket, self.seed);
-        match self.run(&Task::C2(C2 {
+        let output = self.run(&Task::C2(C2 {
             place,
             ticket,
             seed,
-        }))? {
-            Output::C2(o) => Ok(o),
-            other => panic!("{other:?}"),
-        }
+        }))?;
+        let Output::C2(o) = output else {
+            panic!("{output:?}")
+        };
+        Ok(o)
     }
 
     pub fn finalize(&self) -> Result<FinalizeOutput> {
         let place = self.place.clone();
-        match self.run(&Task::Finalize(Finalize {
+        let output = self.run(&Task::Finalize(Finalize {
             place,
             keep_unsealed: false,
-        }))? {
-            Output::Finalize(o) => Ok(o),
-            other => panic!("{other:?}"),
-        }
+        }))?;
+        let Output::Finalize(o) = output else {
+            panic!("{output:?}")
+        };
+        Ok(o)
     }
 
     pub fn land(&self, store: &Path, sealed: &Pc2Output) -> Result<LandOutput> {
@@ -144,14 +150,15 @@ impl Sector {
             pieces: Vec::new(),
         };
         let place = self.place.clone();
-        match self.run(&Task::Land(Land {
+        let output = self.run(&Task::Land(Land {
             place,
             store: store.to_owned(),
             facts,
-        }))? {
-            Output::Land(o) => Ok(o),
-            other => panic!("{other:?}"),
-        }
+        }))?;
+        let Output::Land(o) = output else {
+            panic!("{output:?}")
+        };
+        Ok(o)
     }
 
     pub fn remove(&self) -> Result<Output> {
@@ -163,14 +170,15 @@ impl Sector {
     /// Reads the sector for window `PoSt` where it is.
     pub fn vanilla(&self, comm_r: Hash32, randomness: Hash32) -> Result<ProofOutput> {
         let place = self.place.clone();
-        match self.run(&Task::VanillaProof(VanillaProof {
+        let output = self.run(&Task::VanillaProof(VanillaProof {
             place,
             comm_r,
             randomness,
-        }))? {
-            Output::Proof(o) => Ok(o),
-            other => panic!("{other:?}"),
-        }
+        }))?;
+        let Output::Proof(o) = output else {
+            panic!("{output:?}")
+        };
+        Ok(o)
     }
 
     /// Up to PC2.
