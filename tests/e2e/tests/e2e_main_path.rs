@@ -1,0 +1,152 @@
+//! The main path: two sectors from `kubectl apply` to their daily proof, on two nodes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::ensure;
+use filstar_crds::{PostBatch, SealingGroup, conditions};
+use filstar_e2e::chain::{Proven, WINDOW_POST};
+use filstar_e2e::{Scenario, Setup, books, host, scenario, wait_until};
+use kube::ResourceExt as _;
+use serde_json::json;
+
+/// A sector meets its deadline at the latest after two proving periods, of two minutes here.
+const PROOFS: Duration = Duration::from_secs(8 * 60);
+
+fn setup() -> Setup {
+    Setup {
+        nodes: 2,
+        deadlines: 5,
+        window: 24,
+        ..Setup::new("main-path", 1100)
+    }
+}
+
+#[test]
+fn e2e_two_sectors_are_sealed_landed_and_proven_on_two_nodes() {
+    scenario(setup(), async |s: &Scenario| {
+        s.seal(2, &json!({})).await?;
+        s.apply("postbatch.yaml", &[]).await?;
+        pods_are_pinned(s).await?;
+        s.proving(&[0, 1]).await?;
+        both_nodes_sealed(s).await?;
+        window_proofs_are_accepted(s).await?;
+        books::check(s, &[0, 1]).await
+    });
+}
+
+/// What the group's status says of each pod is what the kernel says of its process.
+async fn pods_are_pinned(s: &Scenario) -> anyhow::Result<()> {
+    let what = "two sealer pods say that they are pinned";
+    let group: SealingGroup = wait_until(what, Duration::from_secs(180), async || {
+        let group = s.group().await?;
+        let status = group.status.clone().unwrap_or_default();
+        let verified = status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == conditions::PLACEMENT_VERIFIED && c.status == "True");
+        let pinned = status
+            .pods
+            .iter()
+            .filter(|p| p.pinned == Some(true))
+            .count();
+        Ok((verified && pinned == 2).then_some(group))
+    })
+    .await?;
+    let told = group.status.unwrap_or_default().pods;
+    let mut sets = BTreeSet::new();
+    for pod in s.sealers().await? {
+        let process = host::process(&pod.uid().unwrap_or_default(), "sealer-pod", Some("seal"))?;
+        let cpus = host::cpus(process.pid)?;
+        let name = pod.name_any();
+        ensure!(
+            cpus.parse::<u32>().is_ok(),
+            "{name} may use cpus {cpus}, and asked for one"
+        );
+        let cgroup = host::cgroup_cpus(process.pid)?;
+        ensure!(
+            cgroup == cpus,
+            "{name} may use cpus {cpus}, its cgroup has {cgroup}"
+        );
+        let told = told.iter().find(|p| p.name == name);
+        let told = told.and_then(|p| p.placement.clone()).unwrap_or_default();
+        ensure!(
+            told.contains(&format!("({cpus}) of 1 asked")),
+            "{name}: kernel {cpus}, status {told:?}"
+        );
+        sets.insert(cpus);
+    }
+    ensure!(sets.len() == 2, "the pods share cpus: {sets:?}");
+    s.say(&format!(
+        "two pods are pinned, to cpus {sets:?}, by the kernel's word"
+    ));
+    Ok(())
+}
+
+async fn both_nodes_sealed(s: &Scenario) -> anyhow::Result<()> {
+    let mut nodes = BTreeSet::new();
+    for number in [0, 1] {
+        let status = s.sector(number).await?.unwrap_or_default();
+        nodes.extend(status.binding.map(|b| b.node));
+        let phases: Vec<_> = status.timeline.iter().map(|t| t.phase.as_str()).collect();
+        ensure!(
+            ["PC1", "PC2", "WaitSeed", "C2", "Landing"]
+                .iter()
+                .all(|p| phases.contains(p)),
+            "the timeline of sector {number} is {phases:?}"
+        );
+    }
+    ensure!(nodes.len() == 2, "both sectors were sealed on {nodes:?}");
+    Ok(())
+}
+
+/// The chain took a proof of the partition of each sector, nobody left out, and has power for them.
+async fn window_proofs_are_accepted(s: &Scenario) -> anyhow::Result<()> {
+    let mut wanted: BTreeSet<Proven> = BTreeSet::new();
+    for number in [0, 1] {
+        wanted.insert(s.chain.partition(&s.actor, number).await?);
+    }
+    wait_until(
+        "a window proof of each sector is accepted",
+        PROOFS,
+        async || {
+            let mut proven = BTreeSet::new();
+            for landed in s
+                .chain
+                .history()
+                .await?
+                .iter()
+                .filter(|l| l.method == WINDOW_POST)
+            {
+                ensure!(
+                    landed.exit_code == 0,
+                    "{} failed with {}",
+                    landed.cid,
+                    landed.exit_code
+                );
+                proven.extend(landed.proven()?);
+            }
+            Ok(wanted.is_subset(&proven).then_some(()))
+        },
+    )
+    .await?;
+    s.say("window proofs of both sectors were accepted");
+    wait_until(
+        "the chain has power for both sectors",
+        Duration::from_secs(60),
+        async || Ok((s.chain.power(&s.actor).await? == 2 * 2048).then_some(())),
+    )
+    .await?;
+    let what = "the PostBatch has counted the proofs and is well";
+    wait_until(what, Duration::from_secs(60), async || {
+        let batch: PostBatch = s.cluster.must(&s.namespace, "e2e").await?;
+        let status = batch.status.unwrap_or_default();
+        let ready = status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == conditions::READY && c.status == "True");
+        let enough = usize::try_from(status.accepted).is_ok_and(|n| n >= wanted.len());
+        Ok((ready && enough && status.faulty_sectors == 0).then_some(()))
+    })
+    .await
+}
