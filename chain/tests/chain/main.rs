@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod answers;
+mod devnet;
 mod endpoints;
 mod gas;
 mod messages;

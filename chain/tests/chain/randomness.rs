@@ -3,7 +3,6 @@
 use fil_actors_shared::v18::runtime::DomainSeparationTag;
 use filstar_chain::randomness::{Tag, digest, draw, miner_entropy, prover_id, to_field};
 use filstar_chain::{ActorId, Epoch};
-use fvm_shared::sector::SectorNumber;
 use multihash_codetable::{Code, MultihashDigest as _};
 use proptest::prelude::*;
 
