@@ -14,7 +14,6 @@ pub(crate) mod tipset;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use cid::Cid;
@@ -97,7 +96,6 @@ pub(crate) struct Chain {
     landed: HashMap<Cid, i64>,
     remembered: VecDeque<(Cid, SignedMessage)>,
     uuids: BTreeMap<String, SignedMessage>,
-    dir: PathBuf,
     journal: Journal,
     history: History,
 }

@@ -206,6 +206,7 @@ impl World {
     }
 
     /// Everything that exists, burnt funds included: it changes only when money is made.
+    #[cfg(test)]
     pub(crate) fn total(&self) -> TokenAmount {
         self.actors.values().map(|a| &a.balance).sum()
     }

@@ -79,7 +79,6 @@ impl Chain {
             landed: HashMap::new(),
             remembered: VecDeque::new(),
             uuids: snapshot.uuids.into_iter().collect::<BTreeMap<_, _>>(),
-            dir: dir.to_owned(),
             journal,
             history: History::open(dir)?,
             config,
@@ -226,10 +225,6 @@ impl Chain {
     /// The history as it is at the head.
     pub(crate) fn read_history(&self) -> Result<Vec<u8>, ChainError> {
         Ok(self.history.read(self.head().history_end)?)
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 }
 

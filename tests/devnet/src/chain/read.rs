@@ -10,7 +10,7 @@ use super::{Chain, ChainError};
 use crate::actor::ChainRandomness;
 use crate::codec::{blake2b256, expand};
 use crate::message::{Receipt, SignedMessage};
-use crate::store::{Blocks, Overlay};
+use crate::store::Overlay;
 
 /// The beacon entry of an epoch. It does not depend on the chain: forks share it.
 pub(crate) fn beacon_entry(seed: &[u8], epoch: i64) -> BeaconEntry {
@@ -60,10 +60,6 @@ impl Chain {
             seed: self.config.seed.as_bytes(),
             last,
         }
-    }
-
-    pub(crate) fn blocks(&self) -> &Blocks {
-        &self.blocks
     }
 
     /// A store to read state from; what is written to it is lost.

@@ -275,7 +275,7 @@ fn lost_history_file_is_written_again_from_the_chain() {
         chain.advance(2);
     }
     let history = chain.chain.read_history().unwrap();
-    let path = chain.chain.dir().join(crate::history::FILE);
+    let path = chain.dir.path().join(crate::history::FILE);
     for keep in [0, 10, history.len() / 2] {
         std::fs::write(&path, &history[..keep]).unwrap();
         chain = chain.reopen();
@@ -296,10 +296,10 @@ fn pruned_chain_keeps_genesis_and_still_restarts() {
     chain.chain.snapshot().unwrap();
     assert_eq!(chain.chain.tipsets.len(), 100);
     assert_eq!(chain.chain.genesis().height, 0);
-    let blocks = chain.chain.blocks().len();
+    let blocks = chain.chain.blocks.len();
     chain = chain.reopen();
     chain.advance(20);
-    assert!(chain.chain.blocks().len() < blocks + 500);
+    assert!(chain.chain.blocks.len() < blocks + 500);
     assert!(chain.state().find_sector(&chain.chain.scratch(), 1).is_ok());
 }
 

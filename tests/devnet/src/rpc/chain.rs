@@ -102,7 +102,7 @@ fn get_message(node: &mut Node, args: &Args) -> Answer {
     let cid = args.cid(0)?;
     node.chain
         .find_message(&cid)
-        .map(|m| lotus::message_with_cid(&m.message, &m.cid()))
+        .map(|m| lotus::message(&m.message))
         .ok_or_else(|| {
             RpcError::new(format!(
                 "blockstore: block not found: ipld: could not find {cid}"
@@ -115,9 +115,7 @@ fn with_cids(tipset: &crate::chain::tipset::Tipset) -> Value {
         .messages
         .iter()
         .zip(&tipset.message_cids)
-        .map(|(m, cid)| {
-            json!({ "Cid": lotus::cid(cid), "Message": lotus::message_with_cid(&m.message, cid) })
-        })
+        .map(|(m, cid)| json!({ "Cid": lotus::cid(cid), "Message": lotus::message(&m.message) }))
         .collect();
     lotus::list(items)
 }

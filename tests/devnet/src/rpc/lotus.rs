@@ -53,12 +53,8 @@ pub(crate) fn signature(signature: &Signature) -> Value {
     json!({ "Type": signature.sig_type as u8, "Data": STANDARD.encode(&signature.bytes) })
 }
 
+/// A bare message, under its own CID even where the chain knows it by that of its signed form.
 pub(crate) fn message(message: &Message) -> Value {
-    message_with_cid(message, &message_cid(message))
-}
-
-/// A message, under the CID of its signed form where that is how it is known.
-pub(crate) fn message_with_cid(message: &Message, its_cid: &Cid) -> Value {
     json!({
         "Version": message.version,
         "To": message.to.to_string(),
@@ -70,7 +66,7 @@ pub(crate) fn message_with_cid(message: &Message, its_cid: &Cid) -> Value {
         "GasPremium": token(&message.gas_premium),
         "Method": message.method_num,
         "Params": bytes(message.params.bytes()),
-        "CID": cid(its_cid),
+        "CID": cid(&message_cid(message)),
     })
 }
 
