@@ -13,6 +13,8 @@ mod name;
 mod nonce;
 mod object;
 mod scene;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -398,6 +398,3 @@ fn newest(message: &ChainMessage) -> Result<SignedMessage, Error> {
     }
     Ok(signed)
 }
-
-#[cfg(test)]
-mod tests;

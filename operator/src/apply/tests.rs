@@ -1,1 +1,204 @@
+//! Signing and pushing against a server on loopback that plays the API server and the chain node.
 
+use filstar_crds::{ChainMessage, MessageState, Miner};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::testing::{Server, message, miner, signed_message};
+use super::*;
+use crate::world::World;
+
+struct Bench {
+    server: Server,
+    applier: Applier,
+    role: watch::Sender<Role>,
+    world: World,
+}
+
+const MESSAGE: &str = "t01000-7-precommit-1";
+
+impl Bench {
+    async fn new() -> Self {
+        let server = Server::start().await;
+        let (role, receiver) = watch::channel(Role::Leader { renewed: Instant::now() });
+        let connections = Connections::default();
+        let miner_id = Id::new("ns", "m");
+        connections.set(&miner_id, Some(server.node()));
+        let client = server.client();
+        let secrets = Secrets::new(client.clone());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let applier = Applier::new(client, receiver, connections, secrets, metrics);
+        let mut world = World::default();
+        world.miners.apply(serde_json::from_value::<Miner>(miner()).unwrap());
+        Self { server, applier, role, world }
+    }
+
+    /// Puts a message onto the API server and into the world.
+    fn put(&mut self, object: Value) {
+        let typed: ChainMessage = serde_json::from_value(object.clone()).unwrap();
+        self.world.messages.apply(typed);
+        self.server.put(object);
+    }
+
+    fn live(&self, name: &str) -> ChainMessage {
+        serde_json::from_value(self.server.get(name)).unwrap()
+    }
+
+    async fn sign(&mut self, name: &str, min_nonce: u64) -> Applied {
+        let id = Id::new("ns", name);
+        let resource_version = self.world.messages.get(&id).unwrap().resource_version().unwrap();
+        let miner = Id::new("ns", "m");
+        let action = Action::SignMessage { id, miner, min_nonce, resource_version };
+        self.apply(action).await
+    }
+
+    async fn push(&mut self, name: &str) -> Applied {
+        let id = Id::new("ns", name);
+        let object = self.world.messages.get(&id).unwrap();
+        let mut status = object.status.clone().unwrap_or_default();
+        status.state = Some(MessageState::Pushed);
+        status.pushes += 1;
+        let resource_version = object.resource_version().unwrap();
+        let miner = Id::new("ns", "m");
+        let action = Action::PushMessage { id, miner, status: Box::new(status), resource_version };
+        self.apply(action).await
+    }
+
+    async fn apply(&mut self, action: Action) -> Applied {
+        let scene = Scene::of(&self.world, &action);
+        let mut applied = self.applier.apply(action, scene).await;
+        for change in applied.changes.drain(..) {
+            change(&mut self.world);
+        }
+        applied
+    }
+}
+
+#[tokio::test]
+async fn signing_stores_the_signed_bytes_and_pushes_nothing() {
+    let mut bench = Bench::new().await;
+    bench.put(message(MESSAGE));
+    bench.sign(MESSAGE, 3).await.result.unwrap();
+    let status = bench.live(MESSAGE).status.unwrap();
+    assert_eq!((status.state, status.nonce), (Some(MessageState::Signed), Some(5)));
+    let signed = signed_message(&status.versions[0].bytes);
+    assert_eq!(signed.cid().to_string(), status.versions[0].cid);
+    assert_eq!(signed.message.nonce, 5, "the chain has used 5 nonces, the pool none beyond");
+    assert_eq!(bench.server.calls("MpoolPush").len(), 0);
+    let known = bench.world.messages.get(&Id::new("ns", MESSAGE)).unwrap();
+    assert_eq!(known.status.as_ref().unwrap().nonce, Some(5), "what was written is in the world");
+}
+
+#[tokio::test]
+async fn two_messages_of_one_sender_never_get_one_nonce_even_when_the_plan_is_old() {
+    let mut bench = Bench::new().await;
+    bench.put(message("t01000-7-precommit-1"));
+    bench.put(message("t01000-8-precommit-1"));
+    bench.sign("t01000-7-precommit-1", 7).await.result.unwrap();
+    bench.sign("t01000-8-precommit-1", 7).await.result.unwrap();
+    let nonce = |name| bench.live(name).status.unwrap().nonce.unwrap();
+    assert_eq!(nonce("t01000-7-precommit-1"), 7);
+    assert_eq!(nonce("t01000-8-precommit-1"), 8);
+}
+
+#[tokio::test]
+async fn a_store_whose_answer_is_lost_is_found_and_not_signed_again() {
+    let mut bench = Bench::new().await;
+    bench.put(message(MESSAGE));
+    bench.server.lose_next_answer();
+    bench.sign(MESSAGE, 0).await.result.unwrap();
+    let status = bench.live(MESSAGE).status.unwrap();
+    assert_eq!(status.versions.len(), 1);
+    assert_eq!(bench.server.patches().len(), 1);
+    bench.put(message("t01000-8-precommit-1"));
+    bench.sign("t01000-8-precommit-1", 0).await.result.unwrap();
+    assert_eq!(bench.live("t01000-8-precommit-1").status.unwrap().nonce, Some(6));
+}
+
+#[tokio::test]
+async fn a_message_that_changed_since_the_plan_is_not_signed() {
+    let mut bench = Bench::new().await;
+    bench.put(message(MESSAGE));
+    bench.server.touch(MESSAGE);
+    let result = bench.sign(MESSAGE, 0).await.result;
+    assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
+    assert_eq!(bench.live(MESSAGE).status, None);
+}
+
+#[tokio::test]
+async fn pushing_hands_over_exactly_the_stored_bytes_and_then_says_so() {
+    let mut bench = Bench::new().await;
+    bench.put(message(MESSAGE));
+    bench.sign(MESSAGE, 0).await.result.unwrap();
+    let stored = signed_message(&bench.live(MESSAGE).status.unwrap().versions[0].bytes);
+    bench.push(MESSAGE).await.result.unwrap();
+    let pushed = bench.server.calls("MpoolPush");
+    assert_eq!(pushed.len(), 1);
+    assert_eq!(pushed[0][0]["Message"]["Nonce"], json!(stored.message.nonce));
+    assert_eq!(bench.live(MESSAGE).status.unwrap().state, Some(MessageState::Pushed));
+}
+
+#[tokio::test]
+async fn a_message_that_the_node_has_already_counts_as_pushed() {
+    let mut bench = Bench::new().await;
+    bench.put(message(MESSAGE));
+    bench.sign(MESSAGE, 0).await.result.unwrap();
+    bench.server.refuse("MpoolPush", 1, "message with nonce already exists");
+    bench.push(MESSAGE).await.result.unwrap();
+    assert_eq!(bench.live(MESSAGE).status.unwrap().state, Some(MessageState::Pushed));
+}
+
+#[tokio::test]
+async fn nothing_is_pushed_when_the_message_changed_since_the_plan() {
+    let mut bench = Bench::new().await;
+    bench.put(message(MESSAGE));
+    bench.sign(MESSAGE, 0).await.result.unwrap();
+    bench.server.touch(MESSAGE);
+    let result = bench.push(MESSAGE).await.result;
+    assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
+    assert_eq!(bench.server.calls("MpoolPush").len(), 0);
+}
+
+#[tokio::test]
+async fn a_message_that_would_fail_is_not_signed_and_says_why_once() {
+    let mut bench = Bench::new().await;
+    bench.put(message(MESSAGE));
+    let text = "message execution failed (exit=[16], ticket too old)";
+    bench.server.refuse("GasEstimateMessageGas", 1, text);
+    let result = bench.sign(MESSAGE, 0).await.result;
+    assert!(matches!(result, Err(Error::Chain(_))), "{result:?}");
+    let status = bench.live(MESSAGE).status.unwrap();
+    assert_eq!(status.state, None);
+    assert_eq!(status.conditions[0].reason, "WouldFail");
+    assert!(status.conditions[0].message.contains("ticket too old"));
+    let writes = bench.server.patches().len();
+    bench.sign(MESSAGE, 0).await.result.unwrap_err();
+    assert_eq!(bench.server.patches().len(), writes, "the same again is not written");
+}
+
+#[tokio::test]
+async fn a_fee_bound_below_the_base_fee_takes_no_nonce() {
+    let mut bench = Bench::new().await;
+    let mut object = message(MESSAGE);
+    object["spec"]["maxFee"] = json!("1 attoFIL");
+    bench.put(object);
+    let result = bench.sign(MESSAGE, 0).await.result;
+    assert!(matches!(result, Err(Error::FeeBound(_))), "{result:?}");
+    let status = bench.live(MESSAGE).status.unwrap();
+    assert_eq!((status.nonce, status.conditions[0].reason.as_str()), (None, "FeeBound"));
+}
+
+#[tokio::test]
+async fn nothing_is_signed_stored_or_pushed_without_the_lease() {
+    let mut bench = Bench::new().await;
+    bench.put(message(MESSAGE));
+    bench.role.send_replace(Role::Follower);
+    let result = bench.sign(MESSAGE, 0).await.result;
+    assert!(matches!(result, Err(Error::NotLeader)), "{result:?}");
+    assert!(bench.server.patches().is_empty());
+    bench.role.send_replace(Role::Leader { renewed: Instant::now() });
+    bench.sign(MESSAGE, 0).await.result.unwrap();
+    bench.role.send_replace(Role::Lost);
+    bench.push(MESSAGE).await.result.unwrap_err();
+    assert!(bench.server.calls("MpoolPush").is_empty());
+}
