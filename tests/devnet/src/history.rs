@@ -69,7 +69,7 @@ impl History {
 }
 
 /// The lines of one tipset.
-pub(crate) fn lines(tipset: &StoredTipset) -> String {
+fn lines(tipset: &StoredTipset) -> String {
     let epoch = tipset.blocks.first().map_or(0, |b| b.height);
     let mut out = String::new();
     for (message, receipt) in tipset.messages.iter().zip(&tipset.receipts) {

@@ -11,7 +11,7 @@ use super::tipset::{StoredTipset, Tipset};
 use super::{Chain, ChainError, Settings};
 use crate::codec::from_cbor;
 use crate::config::{Config, Rules};
-use crate::history::{History, lines};
+use crate::history::History;
 use crate::journal::{Journal, Raw, Record, Snapshot};
 use crate::mempool::Mempool;
 use crate::state::World;
@@ -158,34 +158,18 @@ impl Chain {
 
     /// The history must be what the head says: cut what is more, write again what is missing.
     fn mend_history(&mut self) -> Result<(), ChainError> {
-        let end = self.head().history_end;
-        if self.history.len()? < end {
-            let mut whole = self.tipsets.iter().skip(1).rev();
-            let len = self.history.len()?;
-            let Some(base) = whole
-                .find(|t| t.history_end <= len)
-                .map(|t| t.height)
-                .or(Some(0))
-            else {
-                return Ok(());
-            };
-            let start = self
-                .tipsets
-                .iter()
-                .find(|t| t.height == base)
-                .map_or(0, |t| t.history_end);
-            let mut at = start;
-            for tipset in self.tipsets.iter().filter(|t| t.height > base) {
-                let stored = tipset.to_stored();
-                tracing::warn!(
-                    height = tipset.height,
-                    lines = lines(&stored).len(),
-                    "history mended"
-                );
-                at = self.history.append(at, &stored)?;
+        let len = self.history.len()?;
+        let known = self.tipsets.partition_point(|t| t.history_end <= len);
+        if known < self.tipsets.len() {
+            tracing::warn!(len, "the history file is short: writing the rest again");
+            let mut at = known
+                .checked_sub(1)
+                .map_or(0, |last| self.tipsets[last].history_end);
+            for tipset in self.tipsets.iter().skip(known) {
+                at = self.history.append(at, &tipset.to_stored())?;
             }
         }
-        self.history.cut(end)?;
+        self.history.cut(self.head().history_end)?;
         Ok(())
     }
 
