@@ -1,10 +1,9 @@
 //! The program as others see it: over HTTP, with tokens, killed at any moment.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -24,7 +23,7 @@ impl Devnet {
         let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|l| l.local_addr())
             .expect("a free port");
-        let child = Command::new(env!("CARGO_BIN_EXE_filstar-devnet"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_filstar-devnet"))
             .args([
                 "run",
                 "--demo",
@@ -36,19 +35,19 @@ impl Devnet {
             .arg("--dir")
             .arg(dir)
             .args(["--listen", &address.to_string()])
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let devnet = Self { child, address };
-        let start = Instant::now();
-        while devnet.http("GET", "/healthz", None, "").is_none() {
-            assert!(
-                start.elapsed() < Duration::from_mins(1),
-                "devnet does not come up"
-            );
-            std::thread::yield_now();
-        }
-        devnet
+        let log = child.stderr.take().expect("its log");
+        let mut log = BufReader::new(log).lines();
+        let up = log
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.contains("devnet is up"));
+        assert!(up, "the devnet does not come up");
+        // Somebody has to read on, or the program would wait for room.
+        std::thread::spawn(move || log.map_while(Result::ok).count());
+        Self { child, address }
     }
 
     /// As `kill -9`.
