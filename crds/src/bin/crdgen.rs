@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
+    let dir = std::env::args_os()
+        .nth(1)
+        .filter(|arg| !arg.to_string_lossy().starts_with('-'));
+    let Some(dir) = dir.map(PathBuf::from) else {
         eprintln!("usage: crdgen DIR   (writes one YAML file for each kind into DIR)");
         return ExitCode::from(2);
     };

@@ -16,7 +16,6 @@ use kube::ResourceExt;
 pub use fit::{Fit, fit};
 
 use super::bookings::{Bookings, is_live};
-use super::names;
 use crate::action::Action;
 use crate::world::{Id, Now, World};
 

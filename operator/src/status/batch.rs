@@ -1,0 +1,303 @@
+//! What to say about a `PostBatch`: deadline by deadline, what became of the prover's proofs.
+
+use std::collections::BTreeMap;
+
+use filstar_crds::{
+    ChainMessage, DeadlineState, DeadlineStatus, MessageState, PostBatch, PostBatchStatus,
+    ProverReport, conditions,
+};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::Say;
+use crate::plan::names;
+use crate::world::{ChainFacts, Id, MinerFacts, Now, World};
+
+/// The new status, or none when nothing changed.
+pub(super) fn status(
+    world: &World,
+    now: Now,
+    id: &Id,
+    batch: &PostBatch,
+) -> Option<PostBatchStatus> {
+    let mut old = batch.status.clone().unwrap_or_default();
+    let reports = std::mem::take(&mut old.prover);
+    let miner_id = Id::new(&id.namespace, &batch.spec.miner_ref.name);
+    let chain = world.chain(&miner_id);
+    let actor = world
+        .miners
+        .get(&miner_id)
+        .and_then(|m| MinerFacts::parse(m).ok())
+        .map(|f| f.actor_text)
+        .unwrap_or_default();
+    let deadlines = deadlines(world, id, &actor, chain, &reports, &old.deadlines);
+    let mut next = PostBatchStatus {
+        observed_generation: batch.metadata.generation,
+        conditions: old.conditions.clone(),
+        accepted: old.accepted + newly_accepted(&old.deadlines, &deadlines),
+        faulty_sectors: chain
+            .and_then(|c| i64::try_from(c.faulty).ok())
+            .unwrap_or(old.faulty_sectors),
+        deadlines,
+        prover: Vec::new(),
+    };
+    let mut said = std::mem::take(&mut next.conditions);
+    let mut say = Say {
+        conditions: &mut said,
+        generation: batch.metadata.generation,
+        now,
+    };
+    let covered = say_covered(&mut say, world, id, batch);
+    say_on_time(&mut say, &next);
+    say_ready(&mut say, world, id, batch, &next, &reports, covered);
+    next.conditions = said;
+    (next != old).then_some(next)
+}
+
+/// Proofs of deadlines that were not accepted before and are now. The state that is written along with the counter
+/// keeps each from being counted twice.
+fn newly_accepted(old: &[DeadlineStatus], new: &[DeadlineStatus]) -> i64 {
+    let before: BTreeMap<(i64, i64), DeadlineState> =
+        old.iter().map(|d| ((d.index, d.open), d.state)).collect();
+    let fresh = new.iter().filter(|d| {
+        d.state == DeadlineState::Accepted
+            && before.get(&(d.index, d.open)) != Some(&DeadlineState::Accepted)
+    });
+    fresh
+        .map(|d| i64::try_from(d.messages.len()).unwrap_or(0))
+        .sum()
+}
+
+fn deadlines(
+    world: &World,
+    id: &Id,
+    actor: &str,
+    chain: Option<&ChainFacts>,
+    reports: &[ProverReport],
+    old: &[DeadlineStatus],
+) -> Vec<DeadlineStatus> {
+    let mut latest: BTreeMap<i64, Vec<&ProverReport>> = BTreeMap::new();
+    for report in reports {
+        let entry = latest.entry(report.deadline).or_default();
+        match entry.first().map(|r| r.open) {
+            Some(open) if open > report.open => {}
+            Some(open) if open == report.open => entry.push(report),
+            _ => *entry = vec![report],
+        }
+    }
+    let mut all: BTreeMap<i64, DeadlineStatus> = old.iter().map(|d| (d.index, d.clone())).collect();
+    for (index, reports) in latest {
+        let status = deadline(world, id, actor, chain, &reports);
+        let known = all.get(&index);
+        // What was accepted stays so: its messages may be gone by now.
+        let settled = known.is_some_and(|d| {
+            d.open > status.open || (d.open == status.open && d.state == DeadlineState::Accepted)
+        });
+        if !settled {
+            all.insert(index, status);
+        }
+    }
+    all.into_values().collect()
+}
+
+fn deadline(
+    world: &World,
+    id: &Id,
+    actor: &str,
+    chain: Option<&ChainFacts>,
+    reports: &[&ProverReport],
+) -> DeadlineStatus {
+    let first = reports[0];
+    let messages: Vec<Option<(&Id, &ChainMessage)>> = reports
+        .iter()
+        .map(|r| {
+            let prefix = names::post_message_prefix(actor, r.open, r.deadline, r.partition);
+            newest(world, &id.namespace, &prefix)
+        })
+        .collect();
+    let landed = |m: &ChainMessage| {
+        let status = m.status.as_ref();
+        let done = matches!(
+            status.and_then(|s| s.state),
+            Some(MessageState::Landed | MessageState::Final)
+        );
+        done && status.and_then(|s| s.exit_code) == Some(0)
+    };
+    let closed = chain.is_some_and(|c| c.head.0 > first.close);
+    let state = if messages.iter().all(|m| m.is_some_and(|(_, m)| landed(m))) {
+        DeadlineState::Accepted
+    } else if closed {
+        DeadlineState::Missed
+    } else if messages.iter().any(Option::is_some) {
+        DeadlineState::Submitting
+    } else {
+        DeadlineState::Proving
+    };
+    DeadlineStatus {
+        index: first.deadline,
+        open: first.open,
+        state,
+        sectors: reports.iter().map(|r| r.sectors).sum(),
+        skipped: reports
+            .iter()
+            .map(|r| i64::try_from(r.skipped.len()).unwrap_or(0))
+            .sum(),
+        messages: messages
+            .iter()
+            .flatten()
+            .map(|(id, _)| id.name.clone())
+            .collect(),
+        landed_epoch: messages
+            .iter()
+            .flatten()
+            .filter_map(|(_, m)| m.status.as_ref()?.landed_epoch)
+            .max(),
+    }
+}
+
+fn newest<'a>(
+    world: &'a World,
+    namespace: &'a str,
+    prefix: &str,
+) -> Option<(&'a Id, &'a ChainMessage)> {
+    world
+        .messages
+        .in_namespace(namespace)
+        .filter_map(|(id, m)| Some((id.name.strip_prefix(prefix)?.parse::<u32>().ok()?, id, m)))
+        .max_by_key(|(n, _, _)| *n)
+        .map(|(_, id, m)| (id, m))
+}
+
+fn say_covered(say: &mut Say<'_>, world: &World, id: &Id, batch: &PostBatch) -> bool {
+    let provers: Vec<&str> = world
+        .batches
+        .in_namespace(&id.namespace)
+        .filter(|(_, b)| b.spec.miner_ref == batch.spec.miner_ref && !b.spec.suspend)
+        .map(|(other, _)| other.name.as_str())
+        .collect();
+    let kind = conditions::COVERED;
+    match provers.as_slice() {
+        [] => {
+            let text = "proving is suspended: sectors become faulty and cost money once their deadline passes";
+            say.set(kind, false, "Suspended", text);
+            false
+        }
+        [_] => {
+            say.set(
+                kind,
+                true,
+                "Covered",
+                "every partition has exactly one prover",
+            );
+            true
+        }
+        many => {
+            let text = format!(
+                "several PostBatches prove the same partitions: {}; keep one",
+                many.join(", ")
+            );
+            say.set(kind, false, "SeveralProvers", &text);
+            false
+        }
+    }
+}
+
+fn say_on_time(say: &mut Say<'_>, next: &PostBatchStatus) {
+    let missed: Vec<String> = next
+        .deadlines
+        .iter()
+        .filter(|d| d.state == DeadlineState::Missed)
+        .map(|d| d.index.to_string())
+        .collect();
+    if missed.is_empty() {
+        say.set(
+            conditions::ON_TIME,
+            true,
+            "OnTime",
+            "no deadline was missed in its last period",
+        );
+    } else {
+        let text = format!(
+            "deadline {} was missed; its messages and the prover's log say why",
+            missed.join(", ")
+        );
+        say.set(conditions::ON_TIME, false, "Missed", &text);
+    }
+}
+
+fn say_ready(
+    say: &mut Say<'_>,
+    world: &World,
+    id: &Id,
+    batch: &PostBatch,
+    next: &PostBatchStatus,
+    reports: &[ProverReport],
+    covered: bool,
+) {
+    let miner_id = Id::new(&id.namespace, &batch.spec.miner_ref.name);
+    let view = world.chains.get(&miner_id);
+    let failed = reports.iter().find_map(|r| Some((r, r.error.as_ref()?)));
+    let (ready, stalled, reason, text) = if world.miners.get(&miner_id).is_none() {
+        (
+            false,
+            true,
+            "NoMiner",
+            format!("there is no Miner {} in this namespace", miner_id.name),
+        )
+    } else if batch.spec.suspend {
+        (false, false, "Suspended", "spec.suspend is true".to_owned())
+    } else if !covered {
+        (
+            false,
+            true,
+            "NotCovered",
+            "see condition Covered".to_owned(),
+        )
+    } else if let Some(problem) = view.and_then(|v| v.problem.as_ref()) {
+        (false, false, problem.reason(), problem.message().to_owned())
+    } else if !prover_ready(world, id) {
+        let text = format!(
+            "pod {} is not ready; kubectl describe pod says why",
+            names::prover_pod(&id.name)
+        );
+        (false, false, "ProverNotReady", text)
+    } else if let Some((report, error)) = failed {
+        let text = format!(
+            "deadline {} partition {}: {error}",
+            report.deadline, report.partition
+        );
+        (false, false, "ProofFailed", text)
+    } else if next.faulty_sectors > 0 {
+        (
+            false,
+            false,
+            "FaultySectors",
+            format!("{} sectors are faulty", next.faulty_sectors),
+        )
+    } else {
+        (
+            true,
+            false,
+            "Proving",
+            "the prover runs and nothing is faulty".to_owned(),
+        )
+    };
+    say.set(conditions::READY, ready, reason, &text);
+    say.set(conditions::STALLED, stalled, reason, &text);
+}
+
+fn prover_ready(world: &World, id: &Id) -> bool {
+    let pod = world
+        .pods
+        .get(&Id::new(&id.namespace, names::prover_pod(&id.name)));
+    let conditions = |p: &Pod| {
+        p.status
+            .as_ref()
+            .and_then(|s| s.conditions.clone())
+            .unwrap_or_default()
+    };
+    pod.is_some_and(|p| {
+        conditions(p)
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True")
+    })
+}

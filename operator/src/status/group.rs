@@ -1,0 +1,278 @@
+//! What to say about a `SealingGroup`.
+
+use std::collections::BTreeMap;
+
+use filstar_crds::{
+    NodeFit, PledgeMode, PodStatus, SealingGroup, SealingGroupStatus, SectorPhase, conditions,
+    labels,
+};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use kube::ResourceExt;
+
+use super::Say;
+use crate::plan::{pledge, pods};
+use crate::world::{Id, Now, World};
+
+/// Nodes named in one message.
+const NAMED: usize = 5;
+
+/// The new status, or none when nothing changed.
+pub(super) fn status(
+    world: &World,
+    now: Now,
+    id: &Id,
+    group: &SealingGroup,
+) -> Option<SealingGroupStatus> {
+    let old = group.status.clone().unwrap_or_default();
+    let fits = pods::fit(world, id, group);
+    let unfit: Vec<NodeFit> = fits
+        .iter()
+        .filter_map(|f| {
+            Some(NodeFit {
+                node: f.node.clone(),
+                reason: f.problem.clone()?,
+            })
+        })
+        .collect();
+    let pods = pod_statuses(world, id);
+    let wanted = (fits.len() - unfit.len()) * group.spec.lanes.len();
+    let ready = world
+        .pods
+        .in_namespace(&id.namespace)
+        .filter(|(_, p)| {
+            belongs(p, id) && condition(p, "Ready").is_some_and(|c| c.status == "True")
+        })
+        .count();
+    let mut next = SealingGroupStatus {
+        observed_generation: group.metadata.generation,
+        conditions: old.conditions.clone(),
+        in_flight: pledge::in_flight(world, id),
+        proving: count(world, id, SectorPhase::Proving),
+        pods_ready: Some(format!("{ready}/{wanted}")),
+        pods,
+        sectors: by_phase(world, id),
+        gates: pledge::gates(world, id, group),
+        unfit_nodes: unfit,
+    };
+    let mut conditions = std::mem::take(&mut next.conditions);
+    let mut say = Say {
+        conditions: &mut conditions,
+        generation: group.metadata.generation,
+        now,
+    };
+    say_ready(&mut say, group, &next, (ready, wanted, fits.len()));
+    say_pinned(&mut say, &next);
+    say_pledge(&mut say, group, &next);
+    next.conditions = conditions;
+    (next != old).then_some(next)
+}
+
+fn belongs(pod: &Pod, id: &Id) -> bool {
+    pod.labels().get(labels::GROUP) == Some(&id.name) && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|c| c.type_ == kind)
+}
+
+fn pod_statuses(world: &World, id: &Id) -> Vec<PodStatus> {
+    let pods = world
+        .pods
+        .in_namespace(&id.namespace)
+        .filter(|(_, pod)| belongs(pod, id));
+    pods.map(|(pod_id, pod)| {
+        let pinned = condition(pod, conditions::POD_PLACEMENT_VERIFIED);
+        PodStatus {
+            name: pod_id.name.clone(),
+            lane: pod.labels().get(labels::LANE).cloned().unwrap_or_default(),
+            node: pod
+                .spec
+                .as_ref()
+                .and_then(|s| s.node_name.clone())
+                .unwrap_or_default(),
+            phase: phase(pod),
+            pinned: pinned.map(|c| c.status == "True"),
+            placement: pinned.and_then(|c| c.message.clone()),
+        }
+    })
+    .collect()
+}
+
+/// The pod's phase, with the reason that Kubernetes gives when it is not well.
+fn phase(pod: &Pod) -> String {
+    let status = pod.status.as_ref();
+    let phase = status
+        .and_then(|s| s.phase.clone())
+        .unwrap_or_else(|| "Pending".into());
+    match phase.as_str() {
+        "Failed" => format!("Failed: {}", pods::refusal(pod)),
+        "Pending" | "Running" => match waiting(pod).or_else(|| unscheduled(pod)) {
+            Some(why) => format!("{phase}: {why}"),
+            None => phase,
+        },
+        _ => phase,
+    }
+}
+
+fn waiting(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let waiting = containers
+        .iter()
+        .find_map(|c| c.state.as_ref()?.waiting.as_ref())?;
+    let reason = waiting.reason.clone()?;
+    (reason != "ContainerCreating").then_some(reason)
+}
+
+fn unscheduled(pod: &Pod) -> Option<String> {
+    let scheduled = condition(pod, "PodScheduled")?;
+    if scheduled.status == "True" {
+        return None;
+    }
+    scheduled.message.clone()
+}
+
+fn sectors<'a>(world: &'a World, id: &'a Id) -> impl Iterator<Item = SectorPhase> + 'a {
+    world
+        .sectors
+        .in_namespace(&id.namespace)
+        .filter(|(_, s)| s.spec.group_ref.name == id.name)
+        .map(|(_, s)| s.status.as_ref().and_then(|s| s.phase).unwrap_or_default())
+}
+
+fn count(world: &World, id: &Id, phase: SectorPhase) -> u32 {
+    u32::try_from(sectors(world, id).filter(|p| *p == phase).count()).unwrap_or(u32::MAX)
+}
+
+fn by_phase(world: &World, id: &Id) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for phase in sectors(world, id) {
+        *counts.entry(phase.as_str().to_owned()).or_insert(0) += 1;
+    }
+    counts
+}
+
+fn say_ready(
+    say: &mut Say<'_>,
+    group: &SealingGroup,
+    next: &SealingGroupStatus,
+    (ready, wanted, nodes): (usize, usize, usize),
+) {
+    let bad_pod = next
+        .pods
+        .iter()
+        .find(|p| p.phase != "Running" && p.phase != "Pending");
+    let (ok, stalled, reason, text) = if nodes == 0 {
+        let text = if group.spec.node_selector.is_empty() {
+            "the cluster has no nodes".to_owned()
+        } else {
+            "no node has the labels of spec.nodeSelector; label a node or change the selector"
+                .to_owned()
+        };
+        (false, true, "NoNodes", text)
+    } else if wanted == 0 {
+        let named: Vec<String> = next
+            .unfit_nodes
+            .iter()
+            .take(NAMED)
+            .map(|n| format!("{}: {}", n.node, n.reason))
+            .collect();
+        let more = next.unfit_nodes.len().saturating_sub(NAMED);
+        let rest = if more == 0 {
+            String::new()
+        } else {
+            format!("; and {more} more")
+        };
+        (
+            false,
+            true,
+            "NoNodeFits",
+            format!("{}{rest}", named.join("; ")),
+        )
+    } else if group.spec.paused {
+        (
+            false,
+            false,
+            "Paused",
+            "spec.paused is true: nothing new is started".to_owned(),
+        )
+    } else if ready < wanted {
+        let why = bad_pod.map_or_else(String::new, |p| format!("; {} is {}", p.name, p.phase));
+        (
+            false,
+            false,
+            "PodsNotReady",
+            format!("{ready} of {wanted} sealer pods are ready{why}"),
+        )
+    } else {
+        (
+            true,
+            false,
+            "Ready",
+            format!("{ready} of {wanted} sealer pods are ready"),
+        )
+    };
+    say.set(conditions::READY, ok, reason, &text);
+    say.set(conditions::RECONCILING, !ok && !stalled, reason, &text);
+    say.set(conditions::STALLED, stalled, reason, &text);
+}
+
+fn say_pinned(say: &mut Say<'_>, next: &SealingGroupStatus) {
+    let loose = next.pods.iter().find(|p| p.pinned == Some(false));
+    let unknown = next.pods.iter().find(|p| p.pinned.is_none());
+    let kind = conditions::PLACEMENT_VERIFIED;
+    if next.pods.is_empty() {
+        say.set(kind, false, "NoPods", "there is no sealer pod yet");
+    } else if let Some(pod) = loose {
+        let text = format!(
+            "pod {}: {}; its node needs kubelet's static CPU manager",
+            pod.name,
+            pod.placement
+                .as_deref()
+                .unwrap_or("not the CPUs that it was promised")
+        );
+        say.set(kind, false, "CpusetMismatch", &text);
+    } else if let Some(pod) = unknown {
+        say.set(
+            kind,
+            false,
+            "Unknown",
+            &format!("pod {} has not said yet", pod.name),
+        );
+    } else {
+        say.set(
+            kind,
+            true,
+            "Verified",
+            "every sealer pod has the CPUs that it was promised, by the kernel's word",
+        );
+    }
+}
+
+fn say_pledge(say: &mut Say<'_>, group: &SealingGroup, next: &SealingGroupStatus) {
+    let kind = conditions::PLEDGE_OPEN;
+    if group.spec.pledge.mode == PledgeMode::Manual {
+        say.set(
+            kind,
+            false,
+            "Manual",
+            "pledge.mode is Manual: create Sectors, or set it to Auto",
+        );
+        return;
+    }
+    match next.gates.iter().find(|gate| !gate.open) {
+        Some(gate) => say.set(kind, false, &gate.name, &gate.reason),
+        None if next.in_flight >= group.spec.pledge.max_in_flight => {
+            let text = format!(
+                "{} sectors are in work, as many as pledge.maxInFlight",
+                next.in_flight
+            );
+            say.set(kind, true, "Full", &text);
+        }
+        None => say.set(kind, true, "Open", "all gates are open"),
+    }
+}
