@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_holder_renews_until_the_deadline_and_has_lost_after_it() {
         let start = Instant::now();
-        let ours = record("a_1", "5");
+        let (ours, theirs) = (record("a_1", "5"), record("b_1", "6"));
         let holding = Some(Holding {
             renewed: start,
             deadline: DEADLINE,
@@ -206,7 +206,7 @@ mod tests {
         let step = |record, now| decide("a_1", Some("a"), record, None, holding, now);
         assert_eq!(step(Some(&ours), after(start, 9)), Step::Renew);
         assert_eq!(step(Some(&ours), after(start, 10)), Step::Lost);
-        assert_eq!(step(Some(&record("b_1", "6")), after(start, 1)), Step::Lost);
+        assert_eq!(step(Some(&theirs), after(start, 1)), Step::Lost);
         assert_eq!(step(None, after(start, 1)), Step::Lost);
     }
 }

@@ -17,8 +17,8 @@ const LASTING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_se
 /// Failures that old are forgotten.
 const FORGET: Duration = Duration::from_secs(900);
 
-/// Kind of action, and the object that it is about.
-pub(super) type Key = (&'static str, Id);
+/// What is done, to which kind of object, and to which.
+pub(super) type Key = (&'static str, &'static str, Id);
 
 /// When failed actions may be tried again.
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn pauses_grow_with_failures_up_to_a_bound_and_end_with_success() {
         let mut pacing = Pacing::default();
-        let key = ("PushMessage", Id::new("ns", "m"));
+        let key = ("PushMessage", "ChainMessage", Id::new("ns", "m"));
         let now = Instant::now();
         let mut pauses = (0..8).map(|_| pacing.failed(key.clone(), &Error::Timeout, now).as_secs());
         assert_eq!(
@@ -94,7 +94,7 @@ mod tests {
         );
         drop(pauses);
         assert!(pacing.waits(&key, now));
-        assert!(!pacing.waits(&("PatchMessage", key.1.clone()), now));
+        assert!(!pacing.waits(&("PatchMessage", key.1, key.2.clone()), now));
         pacing.done(&key);
         assert!(!pacing.waits(&key, now));
     }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_conflict_is_tried_again_soon() {
         let mut pacing = Pacing::default();
-        let key = ("PatchSector", Id::new("ns", "s"));
+        let key = ("PatchSector", "Sector", Id::new("ns", "s"));
         let pause = pacing.failed(key, &Error::Conflict, Instant::now());
         assert!(pause <= Duration::from_millis(100));
     }

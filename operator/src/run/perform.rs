@@ -16,6 +16,9 @@ use crate::world::Id;
 /// A round ends after so long, and a new plan is made: the world goes on meanwhile.
 const ROUND: Duration = Duration::from_secs(2);
 
+/// An object: its kind and its id. What failed for one is not tried further in the same round.
+type Object = (&'static str, Id);
+
 /// What came out of a lane.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -44,7 +47,7 @@ impl Brain {
     /// Does what can be done now; what fails or waits is planned anew.
     pub(super) async fn perform(&mut self, actions: Vec<Action>) {
         let begun = Instant::now();
-        let mut held: BTreeSet<Id> = BTreeSet::new();
+        let mut held: BTreeSet<Object> = BTreeSet::new();
         let mut lanes: BTreeMap<Id, Vec<Queued>> = BTreeMap::new();
         for action in actions {
             if !self.role.borrow().may_write(Instant::now()) {
@@ -54,13 +57,13 @@ impl Brain {
                 self.touch();
                 break;
             }
-            let (kind, id) = target(&action);
-            let key: Key = (name(&action), id.clone());
-            if held.contains(&id) {
+            let object: Object = target(&action);
+            let key: Key = (name(&action), object.0, object.1.clone());
+            if held.contains(&object) {
                 continue;
             }
             if self.pacing.waits(&key, Instant::now()) {
-                held.insert(id);
+                held.insert(object);
                 continue;
             }
             let note = note(&self.world, &action);
@@ -74,10 +77,9 @@ impl Brain {
                 });
                 continue;
             }
-            tracing::debug!(kind, object = %id, "{}", key.0);
             let applied = self.applier.apply(action, Scene::default()).await;
             if applied.result.is_err() {
-                held.insert(id);
+                held.insert(object);
             }
             self.settle(Outcome::Action { key, note, applied });
         }
@@ -94,7 +96,7 @@ impl Brain {
         }
         let (applier, outcomes) = (self.applier.clone(), self.outcomes_sender.clone());
         self.lanes.spawn(async move {
-            let mut held: BTreeSet<Id> = BTreeSet::new();
+            let mut held: BTreeSet<Object> = BTreeSet::new();
             for Queued {
                 key,
                 note,
@@ -102,13 +104,13 @@ impl Brain {
                 scene,
             } in queue
             {
-                if held.contains(&key.1) {
+                let object = (key.1, key.2.clone());
+                if held.contains(&object) {
                     continue;
                 }
-                let id = key.1.clone();
                 let applied = applier.apply(action, scene).await;
                 if applied.result.is_err() {
-                    held.insert(id);
+                    held.insert(object);
                 }
                 if outcomes
                     .send(Outcome::Action { key, note, applied })
@@ -139,7 +141,11 @@ impl Brain {
         }
         let outcome = match applied.result {
             Ok(()) => {
-                tracing::info!(object = %key.1, "{}", key.0);
+                if key.0 == "PatchStatus" {
+                    tracing::debug!(kind = key.1, object = %key.2, "{}", key.0);
+                } else {
+                    tracing::info!(kind = key.1, object = %key.2, "{}", key.0);
+                }
                 self.pacing.done(&key);
                 if let Some(note) = note {
                     self.recorder.tell(note);
@@ -148,11 +154,11 @@ impl Brain {
             }
             Err(error) => {
                 let pause = self.pacing.failed(key.clone(), &error, Instant::now());
-                let (action, object) = (key.0, &key.1);
+                let (action, kind, object) = (key.0, key.1, &key.2);
                 if error.is_harmless() {
-                    tracing::debug!(action, %object, %error, ?pause, "planned anew");
+                    tracing::debug!(action, kind, %object, %error, ?pause, "planned anew");
                 } else {
-                    tracing::warn!(action, %object, class = %error.class(), %error, ?pause, "failed; tried again");
+                    tracing::warn!(action, kind, %object, class = %error.class(), %error, ?pause, "failed; tried again");
                 }
                 error.name()
             }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use filstar_crds::{ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, Sector, SectorStore};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Volume};
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
@@ -89,9 +89,11 @@ impl Kind for Pod {
 
     fn slim(&mut self) {
         self.metadata.managed_fields = None;
-        // The template's hash, a label of ours, stands for the volumes and the environment.
+        // The template's hash stands for the rest; which stores a pod mounts is read from the volumes' names.
         if let Some(spec) = &mut self.spec {
-            spec.volumes = None;
+            for volume in spec.volumes.iter_mut().flatten() {
+                *volume = Volume { name: std::mem::take(&mut volume.name), ..Volume::default() };
+            }
             for container in &mut spec.containers {
                 container.env = None;
                 container.volume_mounts = None;
