@@ -139,6 +139,9 @@ impl fmt::Display for NoneHealthy {
 /// How far a head may be in the future before a clock must be wrong. Unit: epochs.
 const MAX_AHEAD_EPOCHS: u64 = 2;
 
+/// The same for networks with short epochs: clocks are never closer than this. Unit: seconds.
+const MIN_AHEAD_SECS: u64 = 30;
+
 /// The nodes of one miner, in order of preference.
 #[derive(Debug)]
 pub struct Endpoints {
@@ -208,7 +211,7 @@ impl Endpoints {
         let head = node.chain_head().await?;
         let epoch_secs = params.block_delay_secs.max(1);
         let ahead_secs = head.timestamp().saturating_sub(now_unix);
-        if ahead_secs > epoch_secs.saturating_mul(MAX_AHEAD_EPOCHS) {
+        if ahead_secs > epoch_secs.saturating_mul(MAX_AHEAD_EPOCHS).max(MIN_AHEAD_SECS) {
             return Err(Unwell::Ahead {
                 endpoint: endpoint(),
                 ahead_secs,
