@@ -112,6 +112,8 @@ pub async fn elect(
             }
         }
     }
+    // Whatever still runs must not write any more once somebody else may.
+    role.send_replace(Role::Follower);
     election.release().await;
 }
 

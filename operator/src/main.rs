@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     start_log(config.log);
+    end_on_panic();
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
@@ -46,6 +47,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A task that panics would leave the others half blind: better to begin anew.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::exit(101);
+    }));
 }
 
 /// Whether the processor has the instructions that are compiled in without asking.

@@ -39,6 +39,9 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_secs(30);
 /// How long writes under way may take after we are told to end.
 const DRAIN: Duration = Duration::from_secs(6);
+/// After a start the first plan waits so long for the first word of each chain, so that nothing is said of a chain
+/// that was only not asked yet.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 /// Events that wait for the owner of the world.
 const BACKLOG: usize = 256;
 
@@ -169,6 +172,8 @@ struct Brain {
     lanes: JoinSet<()>,
     /// Whether the world was read anew since we lead.
     leading: bool,
+    /// When the first plan might have been made.
+    ready: Option<Instant>,
     /// When the oldest change came that no plan has seen.
     dirty: Option<Instant>,
 }
@@ -219,6 +224,7 @@ impl Brain {
             busy: BTreeSet::new(),
             lanes: JoinSet::new(),
             leading: false,
+            ready: None,
             dirty: None,
         }
     }
@@ -299,7 +305,7 @@ impl Brain {
             return;
         }
         self.observer.follow(&mut self.world);
-        if self.role.borrow().leads() && self.begin_to_lead().await {
+        if self.role.borrow().leads() && self.begin_to_lead().await && self.has_heard() {
             let now = Now {
                 wall: Timestamp::now(),
             };
@@ -334,6 +340,18 @@ impl Brain {
             self.touch();
         }
         self.leading
+    }
+
+    /// Whether each chain was heard of, or had its time.
+    fn has_heard(&mut self) -> bool {
+        let since = *self.ready.get_or_insert_with(Instant::now);
+        let (miners, chains) = (&self.world.miners, &self.world.chains);
+        let heard =
+            since.elapsed() > FIRST_WORD || miners.iter().all(|(id, _)| chains.contains_key(id));
+        if !heard {
+            self.touch();
+        }
+        heard
     }
 
     /// Lets writes under way end.

@@ -43,7 +43,10 @@ impl Server {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State { version: 100, ..State::default() }));
+        let state = Arc::new(Mutex::new(State {
+            version: 100,
+            ..State::default()
+        }));
         let shared = state.clone();
         tokio::spawn(async move {
             loop {
@@ -98,7 +101,9 @@ impl Server {
 
     /// The chain node refuses a method from now on.
     pub(super) fn refuse(&self, method: &str, code: i64, text: &str) {
-        self.state().refusals.insert(method.into(), (code, text.into()));
+        self.state()
+            .refusals
+            .insert(method.into(), (code, text.into()));
     }
 
     pub(super) fn patches(&self) -> Vec<Value> {
@@ -108,7 +113,12 @@ impl Server {
     /// Parameters of all calls of a method.
     pub(super) fn calls(&self, method: &str) -> Vec<Value> {
         let state = self.state();
-        state.calls.iter().filter(|(m, _)| m == method).map(|(_, p)| p.clone()).collect()
+        state
+            .calls
+            .iter()
+            .filter(|(m, _)| m == method)
+            .map(|(_, p)| p.clone())
+            .collect()
     }
 }
 
@@ -119,7 +129,9 @@ impl State {
     }
 
     fn patch(&mut self, name: &str, body: Value) -> (StatusCode, Value) {
-        let Some(object) = self.objects.get(name).cloned() else { return status(404, "NotFound") };
+        let Some(object) = self.objects.get(name).cloned() else {
+            return status(404, "NotFound");
+        };
         if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] {
             return status(409, "Conflict");
         }
@@ -174,13 +186,22 @@ async fn answer(
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut state = state.lock().unwrap();
     let (code, answer) = if path == "/rpc/v1" {
-        let call = body["method"].as_str().unwrap().trim_start_matches("Filecoin.").to_owned();
+        let call = body["method"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("Filecoin.")
+            .to_owned();
         let mut answer = state.call(&call, body["params"].clone());
         answer["id"] = body["id"].clone();
         answer["jsonrpc"] = json!("2.0");
         (StatusCode::OK, answer)
     } else {
-        let name = path.trim_end_matches("/status").rsplit('/').next().unwrap().to_owned();
+        let name = path
+            .trim_end_matches("/status")
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned();
         if method == Method::PATCH {
             state.patch(&name, body)
         } else {
@@ -192,7 +213,9 @@ async fn answer(
     };
     let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));
     *response.status_mut() = code;
-    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("content-type", "application/json".parse().unwrap());
     Ok(response)
 }
 
@@ -209,7 +232,8 @@ fn key() -> LocalSigner {
 }
 
 fn sign(message: &Value) -> Value {
-    let json: filstar_chain::message::MessageJson = serde_json::from_value(message.clone()).unwrap();
+    let json: filstar_chain::message::MessageJson =
+        serde_json::from_value(message.clone()).unwrap();
     let signed = key().sign_message(json.try_into().unwrap()).unwrap();
     json!({
         "Message": message,

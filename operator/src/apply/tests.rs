@@ -20,7 +20,9 @@ const MESSAGE: &str = "t01000-7-precommit-1";
 impl Bench {
     async fn new() -> Self {
         let server = Server::start().await;
-        let (role, receiver) = watch::channel(Role::Leader { renewed: Instant::now() });
+        let (role, receiver) = watch::channel(Role::Leader {
+            renewed: Instant::now(),
+        });
         let connections = Connections::default();
         let miner_id = Id::new("ns", "m");
         connections.set(&miner_id, Some(server.node()));
@@ -29,8 +31,15 @@ impl Bench {
         let metrics = Arc::new(Metrics::new().unwrap());
         let applier = Applier::new(client, receiver, connections, secrets, metrics);
         let mut world = World::default();
-        world.miners.apply(serde_json::from_value::<Miner>(miner()).unwrap());
-        Self { server, applier, role, world }
+        world
+            .miners
+            .apply(serde_json::from_value::<Miner>(miner()).unwrap());
+        Self {
+            server,
+            applier,
+            role,
+            world,
+        }
     }
 
     /// Puts a message onto the API server and into the world.
@@ -46,9 +55,20 @@ impl Bench {
 
     async fn sign(&mut self, name: &str, min_nonce: u64) -> Applied {
         let id = Id::new("ns", name);
-        let resource_version = self.world.messages.get(&id).unwrap().resource_version().unwrap();
+        let resource_version = self
+            .world
+            .messages
+            .get(&id)
+            .unwrap()
+            .resource_version()
+            .unwrap();
         let miner = Id::new("ns", "m");
-        let action = Action::SignMessage { id, miner, min_nonce, resource_version };
+        let action = Action::SignMessage {
+            id,
+            miner,
+            min_nonce,
+            resource_version,
+        };
         self.apply(action).await
     }
 
@@ -60,7 +80,12 @@ impl Bench {
         status.pushes += 1;
         let resource_version = object.resource_version().unwrap();
         let miner = Id::new("ns", "m");
-        let action = Action::PushMessage { id, miner, status: Box::new(status), resource_version };
+        let action = Action::PushMessage {
+            id,
+            miner,
+            status: Box::new(status),
+            resource_version,
+        };
         self.apply(action).await
     }
 
@@ -80,13 +105,23 @@ async fn signing_stores_the_signed_bytes_and_pushes_nothing() {
     bench.put(message(MESSAGE));
     bench.sign(MESSAGE, 3).await.result.unwrap();
     let status = bench.live(MESSAGE).status.unwrap();
-    assert_eq!((status.state, status.nonce), (Some(MessageState::Signed), Some(5)));
+    assert_eq!(
+        (status.state, status.nonce),
+        (Some(MessageState::Signed), Some(5))
+    );
     let signed = signed_message(&status.versions[0].bytes);
     assert_eq!(signed.cid().to_string(), status.versions[0].cid);
-    assert_eq!(signed.message.nonce, 5, "the chain has used 5 nonces, the pool none beyond");
+    assert_eq!(
+        signed.message.nonce, 5,
+        "the chain has used 5 nonces, the pool none beyond"
+    );
     assert_eq!(bench.server.calls("MpoolPush").len(), 0);
     let known = bench.world.messages.get(&Id::new("ns", MESSAGE)).unwrap();
-    assert_eq!(known.status.as_ref().unwrap().nonce, Some(5), "what was written is in the world");
+    assert_eq!(
+        known.status.as_ref().unwrap().nonce,
+        Some(5),
+        "what was written is in the world"
+    );
 }
 
 #[tokio::test]
@@ -112,7 +147,10 @@ async fn a_store_whose_answer_is_lost_is_found_and_not_signed_again() {
     assert_eq!(bench.server.patches().len(), 1);
     bench.put(message("t01000-8-precommit-1"));
     bench.sign("t01000-8-precommit-1", 0).await.result.unwrap();
-    assert_eq!(bench.live("t01000-8-precommit-1").status.unwrap().nonce, Some(6));
+    assert_eq!(
+        bench.live("t01000-8-precommit-1").status.unwrap().nonce,
+        Some(6)
+    );
 }
 
 #[tokio::test]
@@ -134,8 +172,14 @@ async fn pushing_hands_over_exactly_the_stored_bytes_and_then_says_so() {
     bench.push(MESSAGE).await.result.unwrap();
     let pushed = bench.server.calls("MpoolPush");
     assert_eq!(pushed.len(), 1);
-    assert_eq!(pushed[0][0]["Message"]["Nonce"], json!(stored.message.nonce));
-    assert_eq!(bench.live(MESSAGE).status.unwrap().state, Some(MessageState::Pushed));
+    assert_eq!(
+        pushed[0][0]["Message"]["Nonce"],
+        json!(stored.message.nonce)
+    );
+    assert_eq!(
+        bench.live(MESSAGE).status.unwrap().state,
+        Some(MessageState::Pushed)
+    );
 }
 
 #[tokio::test]
@@ -143,9 +187,14 @@ async fn a_message_that_the_node_has_already_counts_as_pushed() {
     let mut bench = Bench::new().await;
     bench.put(message(MESSAGE));
     bench.sign(MESSAGE, 0).await.result.unwrap();
-    bench.server.refuse("MpoolPush", 1, "message with nonce already exists");
+    bench
+        .server
+        .refuse("MpoolPush", 1, "message with nonce already exists");
     bench.push(MESSAGE).await.result.unwrap();
-    assert_eq!(bench.live(MESSAGE).status.unwrap().state, Some(MessageState::Pushed));
+    assert_eq!(
+        bench.live(MESSAGE).status.unwrap().state,
+        Some(MessageState::Pushed)
+    );
 }
 
 #[tokio::test]
@@ -173,7 +222,11 @@ async fn a_message_that_would_fail_is_not_signed_and_says_why_once() {
     assert!(status.conditions[0].message.contains("ticket too old"));
     let writes = bench.server.patches().len();
     bench.sign(MESSAGE, 0).await.result.unwrap_err();
-    assert_eq!(bench.server.patches().len(), writes, "the same again is not written");
+    assert_eq!(
+        bench.server.patches().len(),
+        writes,
+        "the same again is not written"
+    );
 }
 
 #[tokio::test]
@@ -185,7 +238,10 @@ async fn a_fee_bound_below_the_base_fee_takes_no_nonce() {
     let result = bench.sign(MESSAGE, 0).await.result;
     assert!(matches!(result, Err(Error::FeeBound(_))), "{result:?}");
     let status = bench.live(MESSAGE).status.unwrap();
-    assert_eq!((status.nonce, status.conditions[0].reason.as_str()), (None, "FeeBound"));
+    assert_eq!(
+        (status.nonce, status.conditions[0].reason.as_str()),
+        (None, "FeeBound")
+    );
 }
 
 #[tokio::test]
@@ -196,7 +252,9 @@ async fn nothing_is_signed_stored_or_pushed_without_the_lease() {
     let result = bench.sign(MESSAGE, 0).await.result;
     assert!(matches!(result, Err(Error::NotLeader)), "{result:?}");
     assert!(bench.server.patches().is_empty());
-    bench.role.send_replace(Role::Leader { renewed: Instant::now() });
+    bench.role.send_replace(Role::Leader {
+        renewed: Instant::now(),
+    });
     bench.sign(MESSAGE, 0).await.result.unwrap();
     bench.role.send_replace(Role::Lost);
     bench.push(MESSAGE).await.result.unwrap_err();

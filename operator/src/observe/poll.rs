@@ -27,6 +27,8 @@ use crate::world::{ChainFacts, ChainProblem, Id, SenderFacts};
 pub(super) const AT_ONCE: usize = 8;
 /// Between polls while something is wrong.
 const PROBLEM_PAUSE: Duration = Duration::from_secs(5);
+/// A poll that takes longer has failed: what it began with is too old.
+const WHOLE_POLL: Duration = Duration::from_secs(60);
 /// Before a failure is tried again that may be over at once.
 const HICCUP_PAUSE: Duration = Duration::from_secs(1);
 /// Tokens are read and checked anew after so long.
@@ -107,7 +109,15 @@ impl Poll {
             self.signer = None;
             self.last = None;
         }
-        match self.read(questions).await {
+        let read = tokio::time::timeout(WHOLE_POLL, self.read(questions)).await;
+        let read = read.unwrap_or_else(|_elapsed| {
+            let text = format!(
+                "the chain node takes more than {}s for one poll",
+                WHOLE_POLL.as_secs()
+            );
+            Err(ChainProblem::Unreachable(text))
+        });
+        match read {
             Ok(found) => (
                 found.news.map(|(f, s)| self.tell(f, s)),
                 pause(found.block_delay_secs),
