@@ -63,6 +63,13 @@ summary() {
 }
 trap summary EXIT
 
+# programs: builds them, once in a run of scripts that call each other.
+programs() {
+  [[ -z ${FILSTAR_BUILT-} ]] || return 0
+  cargo build "${CARGO[@]}" --bins "$@"
+  export FILSTAR_BUILT=yes
+}
+
 # as_root COMMAND…
 as_root() {
   if ((EUID == 0)); then
