@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail, ensure};
 use filstar_crds::ChainMessage;
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::Scenario;

@@ -1,7 +1,5 @@
 //! What a test that failed leaves to read: objects, events, the last words of its pods and of the operator.
 
-use std::fmt::Write as _;
-
 use crate::cluster::kubectl;
 use crate::operator;
 
@@ -57,8 +55,8 @@ async fn section(text: &mut String, arguments: &[&str]) {
         Err(error) => error.to_string(),
     };
     let mut add = |line: &str| {
-        let cut: String = line.chars().take(WIDTH).collect();
-        drop(writeln!(text, "{cut}"));
+        text.extend(line.chars().take(WIDTH));
+        text.push('\n');
     };
     add(&format!("==== kubectl {}", arguments.join(" ")));
     said.lines().for_each(&mut add);

@@ -1,38 +1,99 @@
-//! Nodes have one CPU each for a sealer pod alone: a scenario takes the nodes that it needs and gives them back.
+//! Who may run when: nodes have one CPU each for a sealer pod alone, and some scenarios bear no other beside them.
+//!
+//! Nodes are given out in the order in which they were asked for. A scenario that must be alone runs when no other does,
+//! so mostly at the end.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Names of the nodes of the local cluster.
 pub const NODES: [&str; 2] = ["node-a", "node-b"];
 
-static FREE: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+/// What a scenario needs for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// This many nodes; others may run meanwhile.
+    Nodes(usize),
+    /// One node, and nobody else.
+    Alone,
+}
+
+/// Who has what.
+#[derive(Debug)]
+struct Desk {
+    free: Vec<&'static str>,
+    /// Scenarios that run.
+    running: usize,
+    /// One of them must be alone.
+    closed: bool,
+    /// The next number to give to who asks for nodes, and the number whose turn it is.
+    tickets: (u64, u64),
+}
+
+static DESK: Mutex<Desk> = Mutex::new(Desk {
+    free: Vec::new(),
+    running: 0,
+    closed: false,
+    tickets: (0, 0),
+});
 static TURNED: Condvar = Condvar::new();
 static BEGUN: std::sync::Once = std::sync::Once::new();
 
-/// Nodes that one scenario has for itself.
+/// What one scenario has for itself; it is given back in the end.
 #[derive(Debug)]
 pub struct Taken {
-    /// Their names.
+    /// Names of nodes.
     pub names: Vec<&'static str>,
+    alone: bool,
 }
 
-/// Waits until so many nodes are free, and takes them.
-pub fn take(count: usize) -> Taken {
-    let count = count.min(NODES.len());
-    let lock = || FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    BEGUN.call_once(|| lock().extend(NODES));
-    let mut free = lock();
-    while free.len() < count {
-        free = TURNED.wait(free).unwrap_or_else(PoisonError::into_inner);
+fn desk() -> MutexGuard<'static, Desk> {
+    DESK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait_for(
+    mut desk: MutexGuard<'static, Desk>,
+    is: impl Fn(&Desk) -> bool,
+) -> MutexGuard<'static, Desk> {
+    while !is(&desk) {
+        desk = TURNED.wait(desk).unwrap_or_else(PoisonError::into_inner);
     }
-    let names = free.drain(..count).collect();
-    Taken { names }
+    desk
+}
+
+/// Waits until what is needed is free, and takes it.
+pub fn take(need: Need) -> Taken {
+    BEGUN.call_once(|| self::desk().free.extend(NODES));
+    let mut desk = desk();
+    let (count, alone) = match need {
+        Need::Nodes(count) => (count.min(NODES.len()), false),
+        Need::Alone => (1, true),
+    };
+    if alone {
+        desk = wait_for(desk, |d| d.running == 0);
+    } else if count == 0 {
+        desk = wait_for(desk, |d| !d.closed);
+    } else {
+        let mine = desk.tickets.0;
+        desk.tickets.0 += 1;
+        desk = wait_for(desk, |d| {
+            d.tickets.1 == mine && !d.closed && d.free.len() >= count
+        });
+        desk.tickets.1 += 1;
+    }
+    desk.running += 1;
+    desk.closed = alone;
+    let names = desk.free.drain(..count).collect();
+    TURNED.notify_all();
+    Taken { names, alone }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        free.append(&mut self.names);
+        let mut desk = desk();
+        desk.free.append(&mut self.names);
+        desk.free.sort_unstable();
+        desk.running -= 1;
+        desk.closed = desk.closed && !self.alone;
         TURNED.notify_all();
     }
 }
@@ -43,11 +104,19 @@ mod tests {
 
     #[test]
     fn nodes_are_never_shared_and_come_back() {
-        let one = take(1);
-        let other = take(1);
-        assert_ne!(one.names, other.names);
-        drop((one, other));
-        assert_eq!(take(2).names.len(), 2);
-        assert!(take(0).names.is_empty());
+        let one = take(Need::Nodes(1));
+        let other = take(Need::Nodes(1));
+        let third = take(Need::Nodes(0));
+        assert_eq!(
+            (one.names.as_slice(), other.names.as_slice()),
+            (&["node-a"][..], &["node-b"][..])
+        );
+        assert!(third.names.is_empty());
+        let waits = std::thread::spawn(|| take(Need::Alone));
+        drop((one, other, third));
+        let alone = waits.join().unwrap();
+        assert_eq!(alone.names, ["node-a"]);
+        drop(alone);
+        assert_eq!(take(Need::Nodes(2)).names.len(), 2);
     }
 }

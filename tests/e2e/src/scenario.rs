@@ -52,7 +52,7 @@ pub fn scenario(setup: Setup, body: impl AsyncFnOnce(&Scenario) -> anyhow::Resul
         println!("{}: skipped, FILSTAR_E2E=1 is not set", setup.name);
         return;
     }
-    let (name, taken, begun) = (setup.name, nodes::take(setup.nodes), Instant::now());
+    let (name, taken, begun) = (setup.name, nodes::take(setup.need), Instant::now());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

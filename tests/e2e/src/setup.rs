@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
 use crate::cluster::must_run;
+use crate::nodes::Need;
 
 /// Who signs the scenario's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct Setup {
     pub name: &'static str,
     /// Id of its miner actor; no two scenarios share one.
     pub actor: u64,
-    /// Nodes that it needs for itself.
-    pub nodes: usize,
+    /// What it needs for itself.
+    pub need: Need,
     /// Deadlines of a proving period.
     pub deadlines: u64,
     /// Epochs of a deadline.
@@ -44,7 +45,7 @@ impl Setup {
         Self {
             name,
             actor,
-            nodes: 1,
+            need: Need::Nodes(1),
             deadlines: 48,
             window: 60,
             confidence: 2,

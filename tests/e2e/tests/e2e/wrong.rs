@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use filstar_crds::{GasPolicy, Miner, SealingGroup, conditions};
 use filstar_e2e::cluster::must_run;
+use filstar_e2e::nodes::Need;
 use filstar_e2e::{Scenario, Setup, scenario, wait_until};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
@@ -79,7 +80,7 @@ const WRONG: [(&str, &str, &[&str]); 9] = [
 #[test]
 fn e2e_wrong_miner_says_what_to_do_and_another_stays_ready() {
     let setup = Setup {
-        nodes: 0,
+        need: Need::Nodes(0),
         more_actors: 8,
         ..Setup::new("wrong-miners", 1300)
     };
@@ -116,7 +117,7 @@ fn e2e_wrong_miner_says_what_to_do_and_another_stays_ready() {
 #[test]
 fn e2e_group_that_fits_nowhere_is_stalled_with_nodes_and_reasons() {
     let setup = Setup {
-        nodes: 0,
+        need: Need::Nodes(0),
         ..Setup::new("fits-nowhere", 1320)
     };
     scenario(setup, async |s: &Scenario| {
@@ -161,7 +162,7 @@ fn e2e_group_that_fits_nowhere_is_stalled_with_nodes_and_reasons() {
 #[test]
 fn e2e_object_that_cannot_be_read_says_so_and_others_go_on() {
     let setup = Setup {
-        nodes: 0,
+        need: Need::Nodes(0),
         ..Setup::new("unreadable", 1330)
     };
     scenario(setup, async |s: &Scenario| {

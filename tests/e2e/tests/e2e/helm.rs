@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use filstar_crds::{Miner, SealingGroup, conditions};
 use filstar_e2e::cluster::{kubectl, must_run};
+use filstar_e2e::nodes::Need;
 use filstar_e2e::operator::{NAME, NAMESPACE};
 use filstar_e2e::{Scenario, Setup, operator, scenario, wait_until};
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 const MINUTES: Duration = Duration::from_secs(180);
@@ -22,7 +23,11 @@ async fn helm(arguments: &[&str]) -> anyhow::Result<String> {
 
 #[test]
 fn e2e_helm_leaves_users_objects_and_takes_its_own() {
-    scenario(Setup::new("helm", 1600), async |s: &Scenario| {
+    let setup = Setup {
+        need: Need::Alone,
+        ..Setup::new("helm", 1600)
+    };
+    scenario(setup, async |s: &Scenario| {
         // The values of the release that is there, for its return.
         let values = s.folder.join("values.yaml");
         fs::write(

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use filstar_e2e::cluster::{kubectl, must_run};
+use filstar_e2e::nodes::Need;
 use filstar_e2e::{Scenario, Setup, scenario};
 use serde_json::Value;
 
 fn setup(name: &'static str, actor: u64) -> Setup {
     Setup {
-        nodes: 0,
+        need: Need::Nodes(0),
         ..Setup::new(name, actor)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use filstar_crds::{PostBatch, SealingGroup, conditions};
 use filstar_e2e::chain::{Proven, WINDOW_POST};
+use filstar_e2e::nodes::Need;
 use filstar_e2e::{Scenario, Setup, books, host, scenario, wait_until};
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -15,7 +16,7 @@ const PROOFS: Duration = Duration::from_secs(8 * 60);
 
 fn setup() -> Setup {
     Setup {
-        nodes: 2,
+        need: Need::Nodes(2),
         deadlines: 5,
         window: 24,
         ..Setup::new("main-path", 1100)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use filstar_crds::{SealingGroup, conditions};
 use filstar_e2e::cluster::must_run;
+use filstar_e2e::nodes::Need;
 use filstar_e2e::{Audit, Scenario, Setup, host, operator, scenario, wait_until};
 use serde_json::{Value, json};
 
@@ -18,7 +19,11 @@ const CALM: Duration = Duration::from_secs(10);
 
 #[test]
 fn e2e_operator_at_rest_writes_only_its_lease_and_stays_small() {
-    scenario(Setup::new("rest", 1400), async |s: &Scenario| {
+    let setup = Setup {
+        need: Need::Alone,
+        ..Setup::new("rest", 1400)
+    };
+    scenario(setup, async |s: &Scenario| {
         s.seal(0, &json!({})).await?;
         s.apply("postbatch.yaml", &[]).await?;
         let what = "the group is ready";
