@@ -23,6 +23,7 @@ use filstar_chain::node::Node;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+pub use body::kind_of;
 pub use error::Error;
 pub use name::{lane, name, target};
 pub use scene::Scene;

@@ -75,7 +75,7 @@ pub(super) fn status(id: &Id, status: &StatusPatch) -> Result<Value, Error> {
 }
 
 /// The kind of a plural of ours.
-pub(super) fn kind_of(plural: &str) -> Option<&'static str> {
+pub fn kind_of(plural: &str) -> Option<&'static str> {
     Some(match plural {
         "miners" => "Miner",
         "sealinggroups" => "SealingGroup",
@@ -118,7 +118,7 @@ mod tests {
                 "apiVersion": "filstar.io/v1alpha1",
                 "kind": "Sector",
                 "metadata": {"name": "t01000-7", "namespace": "ns", "resourceVersion": "42"},
-                "status": {"phase": "PC1"},
+                "status": {"phase": "PC1", "tasks": 0},
             })
         );
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use filstar_chain::node::{ChainReader, Error, MessageLookup, MessageReader, Node, TipSet};
+use filstar_chain::node::{ChainReader, Error, MessageLookup, MessageReader, ReadRpc, TipSet};
 use filstar_chain::types::{AttoFil, Cid, Epoch, TipSetKey};
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -30,7 +30,7 @@ impl Landed {
     /// Where each message is at this head. A message that the sender's nonce has not reached is nowhere.
     pub(super) async fn lookups(
         &mut self,
-        node: &Node,
+        node: &impl ReadRpc,
         head: &TipSetKey,
         questions: &Questions,
         senders: &BTreeMap<String, SenderFacts>,
@@ -71,7 +71,7 @@ impl Landed {
         Ok(all)
     }
 
-    async fn lookup(&mut self, node: &Node, found: MessageLookup) -> Result<Lookup, Error> {
+    async fn lookup(&mut self, node: &impl ReadRpc, found: MessageLookup) -> Result<Lookup, Error> {
         let holder = self.holder(node, &found).await?;
         Ok(Lookup {
             cid: found.message.to_string(),
@@ -84,7 +84,11 @@ impl Landed {
     }
 
     /// The node names the tipset that executed the message: the child of the one that holds it.
-    async fn holder(&mut self, node: &Node, found: &MessageLookup) -> Result<Holder, Error> {
+    async fn holder(
+        &mut self,
+        node: &impl ReadRpc,
+        found: &MessageLookup,
+    ) -> Result<Holder, Error> {
         if let Some(holder) = self.holders.get(&found.tipset) {
             return Ok(holder.clone());
         }
@@ -112,22 +116,128 @@ fn may_have_landed(asked: &Asked, senders: &BTreeMap<String, SenderFacts>) -> bo
 
 #[cfg(test)]
 mod tests {
+    use filstar_chain::node::Reply;
+    use filstar_chain::rpc::ErrorObject;
+    use filstar_chain::types::Network;
+    use serde_json::{Value, json};
+
     use super::*;
 
-    #[test]
-    fn a_message_is_searched_for_once_the_nonce_has_passed_it() {
+    const CID: &str = "bafy2bzacecnamqgqmifpluoeldx7zzglxcljo6oja4vrmtj7432rphldpdmm2";
+
+    /// A node that answers each method with one thing.
+    struct Fake(fn(&str, &[Value]) -> Result<Value, ErrorObject>);
+
+    impl ReadRpc for Fake {
+        fn read_raw(&self, method: &'static str, params: Vec<Value>) -> Reply<'_, String> {
+            let answer = (self.0)(method, &params);
+            Box::pin(async move {
+                answer
+                    .map(|v| v.to_string())
+                    .map_err(|e| Error::refused("fake", method, e))
+            })
+        }
+
+        fn network(&self) -> Network {
+            Network::Devnet
+        }
+    }
+
+    fn tipset(height: i64, base_fee: &str) -> Value {
+        let link = json!({"/": CID});
+        json!({"Cids": [link], "Height": height, "Blocks": [{
+            "Miner": "t01000", "Height": height, "Parents": [link], "ParentStateRoot": link,
+            "Timestamp": 0, "ParentBaseFee": base_fee,
+        }]})
+    }
+
+    fn asked(nonce: u64) -> Questions {
+        let mut questions = Questions::default();
+        questions.messages.insert(
+            CID.into(),
+            Asked {
+                from: "t1a".into(),
+                nonce,
+            },
+        );
+        questions
+    }
+
+    fn senders() -> BTreeMap<String, SenderFacts> {
         let facts = SenderFacts {
             nonce: 5,
             pool_nonce: 7,
             balance: AttoFil::zero(),
         };
-        let senders = BTreeMap::from([("t1a".to_owned(), facts)]);
-        let asked = |from: &str, nonce| Asked {
-            from: from.into(),
-            nonce,
-        };
-        assert!(may_have_landed(&asked("t1a", 4), &senders));
-        assert!(!may_have_landed(&asked("t1a", 5), &senders));
-        assert!(may_have_landed(&asked("t1b", 9), &senders));
+        BTreeMap::from([("t1a".to_owned(), facts)])
+    }
+
+    #[tokio::test]
+    async fn a_message_is_at_the_tipset_that_holds_it_with_the_fee_it_paid() {
+        // Executed at 44; 43 is empty; 42 holds it.
+        let node = Fake(|method, params| match method {
+            "StateSearchMsg" => Ok(json!({
+                "Message": {"/": CID}, "Receipt": {"ExitCode": 0, "Return": null, "GasUsed": 9},
+                "TipSet": [{"/": CID}], "Height": 44,
+            })),
+            "ChainGetTipSetByHeight" => {
+                assert_eq!(params[0], json!(43));
+                Ok(tipset(42, "123"))
+            }
+            other => panic!("{other}"),
+        });
+        let head = TipSetKey::default();
+        let found = Landed::default()
+            .lookups(&node, &head, &asked(4), &senders())
+            .await
+            .unwrap();
+        let lookup = found[CID].as_ref().unwrap();
+        assert_eq!(
+            (lookup.epoch, lookup.exit_code, lookup.gas_used),
+            (Epoch(42), 0, 9)
+        );
+        assert_eq!(lookup.base_fee, AttoFil::from(123));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_the_nonce_has_not_reached_is_nowhere_and_not_searched_for() {
+        let node = Fake(|method, _| panic!("{method}"));
+        let head = TipSetKey::default();
+        let found = Landed::default()
+            .lookups(&node, &head, &asked(5), &senders())
+            .await
+            .unwrap();
+        assert_eq!(found[CID], None);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_the_node_forgot_counts_as_not_landed() {
+        let node = Fake(|_, _| {
+            Err(ErrorObject {
+                code: 1,
+                message: "ipld: could not find bafy".into(),
+            })
+        });
+        let head = TipSetKey::default();
+        let found = Landed::default()
+            .lookups(&node, &head, &asked(4), &senders())
+            .await
+            .unwrap();
+        assert_eq!(found[CID], None);
+    }
+
+    #[tokio::test]
+    async fn any_other_failure_of_a_search_is_no_answer() {
+        let node = Fake(|_, _| {
+            Err(ErrorObject {
+                code: 1,
+                message: "busy".into(),
+            })
+        });
+        let head = TipSetKey::default();
+        let found = Landed::default()
+            .lookups(&node, &head, &asked(4), &senders())
+            .await;
+        assert!(found.is_err());
     }
 }

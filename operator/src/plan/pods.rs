@@ -119,6 +119,9 @@ fn unwanted(world: &World, wanted: &BTreeMap<Id, Pod>, bookings: &Bookings) -> V
         }) {
             continue;
         }
+        if owner_is_unreadable(world, id, pod) {
+            continue;
+        }
         actions.push(Action::DeletePod {
             id: id.clone(),
             uid,
@@ -126,6 +129,22 @@ fn unwanted(world: &World, wanted: &BTreeMap<Id, Pod>, bookings: &Bookings) -> V
         });
     }
     actions
+}
+
+/// What is not known to be unwanted goes on.
+fn owner_is_unreadable(world: &World, id: &Id, pod: &Pod) -> bool {
+    let owner = |plural: &str, label: &str| {
+        let name = pod.labels().get(label)?;
+        Some((plural.to_owned(), Id::new(&id.namespace, name)))
+    };
+    let owners = [
+        owner("sealinggroups", labels::GROUP),
+        owner("postbatches", labels::POST_BATCH),
+    ];
+    owners
+        .into_iter()
+        .flatten()
+        .any(|owner| world.unreadable.contains_key(&owner))
 }
 
 fn owner_group<'a>(world: &'a World, id: &Id, pod: &Pod) -> Option<(Id, &'a SealingGroup)> {

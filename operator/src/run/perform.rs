@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::Brain;
 use super::pacing::Key;
 use crate::action::Action;
-use crate::apply::{Applied, Scene, lane, name, target};
+use crate::apply::{Applied, Scene, kind_of, lane, name, target};
 use crate::events::{Note, note};
-use crate::world::Id;
+use crate::world::{Id, World};
 
 /// A round ends after so long, and a new plan is made: the world goes on meanwhile.
 const ROUND: Duration = Duration::from_secs(2);
@@ -43,6 +43,14 @@ struct Queued {
     scene: Scene,
 }
 
+/// Whether an object is one that our types cannot read: all that it gets is a condition that says so.
+fn is_unreadable(world: &World, object: &Object) -> bool {
+    world
+        .unreadable
+        .keys()
+        .any(|(plural, id)| *id == object.1 && kind_of(plural) == Some(object.0))
+}
+
 impl Brain {
     /// Does what can be done now; what fails or waits is planned anew.
     pub(super) async fn perform(&mut self, actions: Vec<Action>) {
@@ -59,7 +67,7 @@ impl Brain {
             }
             let object: Object = target(&action);
             let key: Key = (name(&action), object.0, object.1.clone());
-            if held.contains(&object) {
+            if held.contains(&object) || is_unreadable(&self.world, &object) {
                 continue;
             }
             if self.pacing.waits(&key, Instant::now()) {
