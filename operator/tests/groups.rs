@@ -155,3 +155,39 @@ fn a_pod_with_work_outlives_a_change_of_its_template() {
             .any(|a| matches!(a, Action::DeletePod { .. }))
     );
 }
+
+#[test]
+fn new_sectors_go_to_the_node_with_the_fewest_even_while_its_pod_starts() {
+    let mut world = world();
+    world.nodes.apply(node("node-b"));
+    world.sectors.apply(sector(SectorPhase::WaitSeed));
+    let mut fresh = sector(SectorPhase::Allocated);
+    fresh.metadata.name = Some("t01000-1".into());
+    fresh.metadata.uid = Some("uid-1".into());
+    fresh.spec.number = 1;
+    fresh.status.as_mut().unwrap().binding = None;
+    world.sectors.apply(fresh);
+    chain_mut(&mut world)
+        .precommits
+        .insert(0, Some(pre_commit(995, COMM_R)));
+    let mut starting = sealer_pod("node-b");
+    starting.status = None;
+    starting.metadata.creation_timestamp = Some(
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0).wall),
+    );
+    world.pods.apply(starting);
+    let bound = |second| {
+        plan(&world, at(second)).iter().find_map(|a| match a {
+            Action::PatchSector { id, status, .. } if id.name == "t01000-1" => {
+                status.binding.as_ref().map(|b| b.node.clone())
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(bound(5), None);
+    assert_eq!(
+        bound(120).as_deref(),
+        Some("node-a"),
+        "a pod that never comes holds up nobody"
+    );
+}

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use filstar_crds::{Lane, LanePhase, SealingGroup, Sector, TaskKind, TaskState, labels};
+use filstar_crds::{
+    Lane, LanePhase, SealingGroup, Sector, SectorPhase, TaskKind, TaskState, labels,
+};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::world::{Id, World};
+use crate::world::{Id, Now, World};
 
 /// A pod that may take a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,10 +19,14 @@ pub(super) struct Place {
     pub(super) node: String,
 }
 
-/// Tasks by pod uid.
+/// How long a new pod may take to become ready before sectors go elsewhere.
+const STARTING: SignedDuration = SignedDuration::from_secs(60);
+
+/// Tasks by pod uid, and sectors in work by node.
 #[derive(Debug, Default)]
 pub(super) struct Bookings {
     tasks: BTreeMap<String, u32>,
+    sectors: BTreeMap<String, u32>,
 }
 
 /// Why no pod takes a task.
@@ -29,6 +36,8 @@ pub(super) enum NoPlace {
     NoPod,
     /// All of them are busy.
     Busy,
+    /// The pod on the node with the fewest sectors is about to be ready.
+    Starting(String),
 }
 
 impl Bookings {
@@ -39,8 +48,37 @@ impl Bookings {
             if let Some(uid) = unfinished_on(sector) {
                 *bookings.tasks.entry(uid.to_owned()).or_default() += 1;
             }
+            if let Some(node) = in_work_on(sector) {
+                *bookings.sectors.entry(node.to_owned()).or_default() += 1;
+            }
         }
         bookings
+    }
+
+    /// Chooses the node of a new sector, the one with the fewest sectors in work, and books a task there.
+    pub(super) fn take_node(
+        &mut self,
+        world: &World,
+        now: Now,
+        group_id: &Id,
+        group: &SealingGroup,
+        kind: TaskKind,
+    ) -> Result<Place, NoPlace> {
+        let pods = live_pods(world, group_id, group).filter(|(_, _, lane)| allows(lane, kind));
+        let candidates = pods.filter(|(_, pod, _)| is_ready(pod) || is_starting(pod, now));
+        let fewest = candidates.min_by_key(|(_, pod, _)| {
+            let node = wanted_node(pod).unwrap_or_default();
+            (self.sectors.get(node).copied().unwrap_or(0), !is_ready(pod))
+        });
+        let Some((id, pod, _)) = fewest else {
+            return Err(NoPlace::NoPod);
+        };
+        if !is_ready(pod) {
+            return Err(NoPlace::Starting(id.name.clone()));
+        }
+        let place = self.take(world, group_id, group, kind, wanted_node(pod))?;
+        *self.sectors.entry(place.node.clone()).or_default() += 1;
+        Ok(place)
     }
 
     /// Whether a pod has no task.
@@ -102,31 +140,64 @@ fn allows(lane: &Lane, kind: TaskKind) -> bool {
     lane.phases.contains(&phase)
 }
 
+/// The node that holds a sector's work, unless it is through.
+fn in_work_on(sector: &Sector) -> Option<&str> {
+    let status = sector.status.as_ref()?;
+    match status.phase {
+        Some(SectorPhase::Proving | SectorPhase::Removing) => None,
+        _ => Some(&status.binding.as_ref()?.node),
+    }
+}
+
+/// The node of a pod, or the one that it was made for while the scheduler has not placed it.
+fn wanted_node(pod: &Pod) -> Option<&str> {
+    let spec = pod.spec.as_ref()?;
+    spec.node_name.as_deref().or_else(|| {
+        let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+        let required = affinity
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()?;
+        let term = required.node_selector_terms.first()?;
+        let field = term.match_fields.as_ref()?.first()?;
+        field.values.as_ref()?.first().map(String::as_str)
+    })
+}
+
+fn is_starting(pod: &Pod, now: Now) -> bool {
+    let made = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    made.is_some_and(|t| now.wall.duration_since(t) < STARTING)
+}
+
+fn live_pods<'a>(
+    world: &'a World,
+    group_id: &'a Id,
+    group: &'a SealingGroup,
+) -> impl Iterator<Item = (&'a Id, &'a Pod, &'a Lane)> {
+    world
+        .pods
+        .in_namespace(&group_id.namespace)
+        .filter_map(move |(id, pod)| {
+            let ours = pod.labels().get(labels::GROUP) == Some(&group_id.name) && is_live(pod);
+            let lane = pod.labels().get(labels::LANE)?;
+            let lane = group.spec.lanes.iter().find(|l| &l.name == lane)?;
+            ours.then_some((id, pod, lane))
+        })
+}
+
 /// Ready pods of a group with their lanes.
 pub(super) fn places<'a>(
     world: &'a World,
     group_id: &'a Id,
     group: &'a SealingGroup,
 ) -> impl Iterator<Item = (Place, &'a Lane)> {
-    world
-        .pods
-        .in_namespace(&group_id.namespace)
-        .filter_map(move |(id, pod)| {
-            if pod.labels().get(labels::GROUP) != Some(&group_id.name) || !is_ready(pod) {
-                return None;
-            }
-            let lane_name = pod.labels().get(labels::LANE)?;
-            let lane = group.spec.lanes.iter().find(|l| &l.name == lane_name)?;
-            let node = pod.spec.as_ref()?.node_name.clone()?;
-            Some((
-                Place {
-                    pod: id.name.clone(),
-                    uid: pod.uid()?,
-                    node,
-                },
-                lane,
-            ))
-        })
+    live_pods(world, group_id, group).filter_map(|(id, pod, lane)| {
+        let place = Place {
+            pod: id.name.clone(),
+            uid: pod.uid()?,
+            node: pod.spec.as_ref()?.node_name.clone()?,
+        };
+        is_ready(pod).then_some((place, lane))
+    })
 }
 
 /// Whether a pod runs, is ready (its placement is verified where that is required) and is not leaving.

@@ -312,7 +312,7 @@ impl<'a> View<'a> {
 }
 
 /// Sets the `Ready` condition of a message.
-pub fn say(
+pub(super) fn say(
     status: &mut ChainMessageStatus,
     ready: bool,
     reason: &str,

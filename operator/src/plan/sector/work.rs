@@ -171,16 +171,14 @@ fn pod_lives(turn: &Turn<'_>, task: &Task) -> bool {
 /// Binds a task to a pod and enters `phase` if that is a new one.
 fn bind(turn: &mut Turn<'_>, kind: TaskKind, phase: SectorPhase) -> Result<Wait, Wait> {
     let node = turn.next.binding.as_ref().map(|b| b.node.clone());
-    let place = turn
-        .bookings
-        .take(
-            turn.world,
-            &turn.group_id,
-            turn.group,
-            kind,
-            node.as_deref(),
-        )
-        .map_err(|no| no_place(no, kind, node.as_deref()))?;
+    let (world, group_id, group) = (turn.world, &turn.group_id, turn.group);
+    let place = match &node {
+        Some(node) => turn.bookings.take(world, group_id, group, kind, Some(node)),
+        None => turn
+            .bookings
+            .take_node(world, turn.now, group_id, group, kind),
+    };
+    let place = place.map_err(|no| no_place(no, kind, node.as_deref()))?;
     if turn.phase() != phase {
         turn.enter(phase);
     }
@@ -217,6 +215,7 @@ fn no_place(no: NoPlace, kind: TaskKind, node: Option<&str>) -> Wait {
             "SealersBusy",
             format!("every pod that computes {}{place} is busy", kind.as_str()),
         ),
+        NoPlace::Starting(pod) => Wait::new("SealerStarting", format!("pod {pod} is starting")),
     }
 }
 
