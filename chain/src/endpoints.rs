@@ -5,6 +5,7 @@
 //! Never: an answer of a node that was not found well just before; so nothing is decided on an old head.
 
 use std::fmt;
+use std::time::Instant;
 
 use crate::class::Class;
 use crate::node::{self, ChainReader, NetworkParams, Node, TipSet};
@@ -142,6 +143,20 @@ const MAX_AHEAD_EPOCHS: u64 = 2;
 /// The same for networks with short epochs: clocks are never closer than this. Unit: seconds.
 const MIN_AHEAD_SECS: u64 = 30;
 
+/// A time that was read a while ago.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    unix: u64,
+    read: Instant,
+}
+
+impl Now {
+    /// The time now. Unit: seconds since 1970.
+    fn unix(self) -> u64 {
+        self.unix.saturating_add(self.read.elapsed().as_secs())
+    }
+}
+
 /// The nodes of one miner, in order of preference.
 #[derive(Debug)]
 pub struct Endpoints {
@@ -163,17 +178,22 @@ impl Endpoints {
 
     /// Finds a node that is well: the one that was well last, else the first in order.
     ///
-    /// `now_unix` is the time of this machine. Unit: seconds since 1970.
+    /// `now_unix` is the time of this machine when this is called. Unit: seconds since 1970. What asking takes is
+    /// added to it: a head that was made meanwhile is not ahead, one that grew old is not young.
     ///
     /// # Errors
     /// [`NoneHealthy`], with the reason for each.
     pub async fn healthy(&mut self, now_unix: u64) -> Result<Healthy, NoneHealthy> {
+        let now = Now {
+            unix: now_unix,
+            read: Instant::now(),
+        };
         let mut reasons = Vec::new();
         for index in self.order() {
             let Some(node) = self.nodes.get(index) else {
                 continue;
             };
-            match self.check(node, now_unix).await {
+            match self.check(node, now).await {
                 Ok((healthy, genesis)) => {
                     self.last_good = Some(index);
                     // A private network has the genesis that its first good node has, and keeps it.
@@ -196,7 +216,7 @@ impl Endpoints {
         order
     }
 
-    async fn check(&self, node: &Node, now_unix: u64) -> Result<(Healthy, Cid), Unwell> {
+    async fn check(&self, node: &Node, now: Now) -> Result<(Healthy, Cid), Unwell> {
         let endpoint = || node.name().to_owned();
         let name = node.network_name().await?;
         self.policy
@@ -209,9 +229,14 @@ impl Endpoints {
         let genesis = self.check_genesis(node).await?;
         let params = node.network_params().await?;
         let head = node.chain_head().await?;
+        let now_unix = now.unix();
         let epoch_secs = params.block_delay_secs.max(1);
         let ahead_secs = head.timestamp().saturating_sub(now_unix);
-        if ahead_secs > epoch_secs.saturating_mul(MAX_AHEAD_EPOCHS).max(MIN_AHEAD_SECS) {
+        if ahead_secs
+            > epoch_secs
+                .saturating_mul(MAX_AHEAD_EPOCHS)
+                .max(MIN_AHEAD_SECS)
+        {
             return Err(Unwell::Ahead {
                 endpoint: endpoint(),
                 ahead_secs,

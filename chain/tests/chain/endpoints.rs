@@ -41,21 +41,22 @@ fn head(timestamp: u64, cid: &str) -> Value {
 }
 
 async fn start(shows: Shows) -> Server {
-    Server::start(move |method, _params| {
-        if !shows.up.load(Ordering::Relaxed) {
-            return Answer::Http(502, "down".to_owned());
+    Server::start(move |method, _params| answer(&shows, method)).await
+}
+
+fn answer(shows: &Shows, method: &str) -> Answer {
+    if !shows.up.load(Ordering::Relaxed) {
+        return Answer::Http(502, "down".to_owned());
+    }
+    Answer::Result(match method {
+        "StateNetworkName" => json!(shows.name),
+        "ChainGetGenesis" => head(1, shows.genesis),
+        "ChainHead" => head(shows.head_at, GENESIS_B),
+        "StateGetNetworkParams" => {
+            json!({"NetworkName": shows.name, "BlockDelaySecs": 30, "PreCommitChallengeDelay": 10})
         }
-        Answer::Result(match method {
-            "StateNetworkName" => json!(shows.name),
-            "ChainGetGenesis" => head(1, shows.genesis),
-            "ChainHead" => head(shows.head_at, GENESIS_B),
-            "StateGetNetworkParams" => {
-                json!({"NetworkName": shows.name, "BlockDelaySecs": 30, "PreCommitChallengeDelay": 10})
-            }
-            other => panic!("unexpected call of {other}"),
-        })
+        other => panic!("unexpected call of {other}"),
     })
-    .await
 }
 
 fn endpoints(servers: &[&Server]) -> Endpoints {
@@ -109,6 +110,33 @@ async fn a_node_with_an_old_head_is_not_used() {
     assert!(
         error.to_string().contains("first is 9 epochs behind"),
         "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_head_that_grew_old_while_the_node_was_asked_is_old() {
+    let shows = Shows {
+        head_at: NOW - 149,
+        ..well()
+    };
+    let quick = start(shows.clone()).await;
+    assert_eq!(
+        endpoints(&[&quick]).healthy(NOW).await.unwrap().lag_epochs,
+        3
+    );
+    let slow = Server::start(move |method, _params| {
+        if method == "StateNetworkName" {
+            std::thread::sleep(std::time::Duration::from_millis(1100));
+        }
+        answer(&shows, method)
+    })
+    .await;
+    assert!(
+        endpoints(&[&slow])
+            .healthy(NOW)
+            .await
+            .unwrap_err()
+            .is_behind()
     );
 }
 
