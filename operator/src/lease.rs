@@ -8,6 +8,8 @@
 //! Never: server-side apply, retries inside a call.
 
 mod decide;
+#[cfg(test)]
+mod sim;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -439,3 +439,26 @@ fn a_second_look_at_an_unchanged_world_asks_for_nothing() {
         );
     }
 }
+
+#[test]
+fn a_sector_on_chain_never_waits_behind_a_computation_to_land() {
+    let mut world = with(sector(SectorPhase::Finalizing));
+    let running = Some(json!({"state": "Running"}));
+    let mut other = with_task(sector(SectorPhase::C2), TaskKind::C2, running);
+    other.metadata.name = Some("t01000-1".into());
+    other.metadata.uid = Some("uid-1".into());
+    other.spec.number = 1;
+    other.status.as_mut().unwrap().seed = Some(filstar_crds::Randomness {
+        epoch: 1000,
+        value: "AA==".into(),
+    });
+    world.sectors.apply(other);
+    chain_mut(&mut world)
+        .precommits
+        .insert(1, Some(pre_commit(990, COMM_R)));
+    let bound = plan(&world, at(0)).into_iter().any(|a| {
+        matches!(a, Action::PatchSector { id, status, .. }
+            if id.name == "t01000-0" && status.task.is_some())
+    });
+    assert!(bound);
+}

@@ -1,6 +1,6 @@
 //! Which pods have room for a task, counted over all tasks in flight and those of this very plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use filstar_crds::{
     Lane, LanePhase, SealingGroup, Sector, SectorPhase, TaskKind, TaskState, labels,
@@ -25,7 +25,10 @@ const STARTING: SignedDuration = SignedDuration::from_secs(60);
 /// Tasks by pod uid, and sectors in work by node.
 #[derive(Debug, Default)]
 pub(super) struct Bookings {
+    /// Tasks that compute: a lane's concurrency bounds them.
     tasks: BTreeMap<String, u32>,
+    /// Pods with any task at all.
+    used: BTreeSet<String>,
     sectors: BTreeMap<String, u32>,
 }
 
@@ -45,8 +48,8 @@ impl Bookings {
     pub(super) fn of(world: &World) -> Self {
         let mut bookings = Self::default();
         for (_, sector) in world.sectors.iter() {
-            if let Some(uid) = unfinished_on(sector) {
-                *bookings.tasks.entry(uid.to_owned()).or_default() += 1;
+            if let Some(task) = unfinished(sector) {
+                bookings.book(&task.pod_uid, task.kind);
             }
             if let Some(node) = in_work_on(sector) {
                 *bookings.sectors.entry(node.to_owned()).or_default() += 1;
@@ -83,7 +86,14 @@ impl Bookings {
 
     /// Whether a pod has no task.
     pub(super) fn is_idle(&self, uid: &str) -> bool {
-        self.tasks.get(uid).is_none_or(|n| *n == 0)
+        !self.used.contains(uid)
+    }
+
+    fn book(&mut self, uid: &str, kind: TaskKind) {
+        self.used.insert(uid.to_owned());
+        if computes(kind) {
+            *self.tasks.entry(uid.to_owned()).or_default() += 1;
+        }
     }
 
     /// Books a place for a task of `kind`; on `node` when the sector is bound already.
@@ -102,7 +112,7 @@ impl Bookings {
                 continue;
             }
             let tasks = self.tasks.get(&place.uid).copied().unwrap_or(0);
-            if tasks >= lane.concurrency.0 && kind != TaskKind::Remove {
+            if tasks >= lane.concurrency.0 && computes(kind) {
                 found = found.or(Err(NoPlace::Busy));
             } else if tasks < least {
                 least = tasks;
@@ -110,21 +120,30 @@ impl Bookings {
             }
         }
         if let Ok(place) = &found {
-            *self.tasks.entry(place.uid.clone()).or_default() += 1;
+            self.book(&place.uid, kind);
         }
         found
     }
 }
 
-/// The pod that works on a sector's task, if the task is not finished.
-fn unfinished_on(sector: &Sector) -> Option<&str> {
+/// Whether a task needs the lane's CPUs. The others move files: a sector that is on chain must be in its store
+/// before its first deadline, and not wait behind an hour of hashing.
+fn computes(kind: TaskKind) -> bool {
+    match kind {
+        TaskKind::AddPiece | TaskKind::Pc1 | TaskKind::Pc2 | TaskKind::C1 | TaskKind::C2 => true,
+        TaskKind::Finalize | TaskKind::Land | TaskKind::Remove => false,
+    }
+}
+
+/// A sector's task, if it is not finished.
+fn unfinished(sector: &Sector) -> Option<&Task> {
     let status = sector.status.as_ref()?;
     let task = status.task.as_ref()?;
     let finished = status
         .sealer
         .as_ref()
         .is_some_and(|report| report.task_id == task.id && report.state != TaskState::Running);
-    if finished { None } else { Some(&task.pod_uid) }
+    if finished { None } else { Some(task) }
 }
 
 fn allows(lane: &Lane, kind: TaskKind) -> bool {

@@ -92,7 +92,10 @@ impl Kind for Pod {
         // The template's hash stands for the rest; which stores a pod mounts is read from the volumes' names.
         if let Some(spec) = &mut self.spec {
             for volume in spec.volumes.iter_mut().flatten() {
-                *volume = Volume { name: std::mem::take(&mut volume.name), ..Volume::default() };
+                *volume = Volume {
+                    name: std::mem::take(&mut volume.name),
+                    ..Volume::default()
+                };
             }
             for container in &mut spec.containers {
                 container.env = None;
