@@ -365,7 +365,7 @@ fn ticking<T: Send>(
         progress(Progress {
             text,
             elapsed: begin.elapsed(),
-        })
+        });
     };
     say(text.to_owned());
     let (done, wait) = std::sync::mpsc::channel::<()>();
@@ -409,11 +409,10 @@ pub fn default_dir() -> PathBuf {
     if let Some(dir) = std::env::var_os("FILSTAR_PARAMS") {
         return dir.into();
     }
-    let cache = std::env::var_os("FILSTAR_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            let home = std::env::var_os("HOME").unwrap_or_else(|| "/".into());
-            Path::new(&home).join(".cache/filstar")
-        });
+    let in_home = || {
+        let home = std::env::var_os("HOME").unwrap_or_else(|| "/".into());
+        Path::new(&home).join(".cache/filstar")
+    };
+    let cache = std::env::var_os("FILSTAR_CACHE").map_or_else(in_home, PathBuf::from);
     cache.join("params")
 }

@@ -11,7 +11,7 @@ use std::{
 
 use filstar_sealing::{Class, Hash32, Stock, engine::Engine, run, steps::Point, task::Pc1};
 use filstar_sealing::{Context, Task};
-use support::{Sector, assert_names, isolated};
+use support::{Sector, assert_names, die_at, isolated};
 
 fn alone(name: &str, body: impl FnOnce(&Path)) {
     isolated(name, Path::new("/nonexistent"), body);
@@ -104,7 +104,7 @@ fn crash_after_pc2_encoded_the_replica_changes_nothing() {
             s.add_piece().unwrap();
             s.pc1().unwrap();
             for _ in 0..3 {
-                s.die_at(&s.pc2_task(), Point::Pc2);
+                die_at(&s.pc2_task(), Point::Pc2);
             }
             assert_eq!(s.pc2().unwrap(), twin.sealed());
             s.c1().unwrap();
@@ -124,7 +124,7 @@ fn crash_after_pc1_wrote_layers_changes_nothing() {
             place: s.place.clone(),
             ticket: s.ticket,
         });
-        s.die_at(&task, Point::Pc1);
+        die_at(&task, Point::Pc1);
         cut(&s.place.cache().join("sc-02-data-tree-d.dat"));
         fs::write(s.place.sealed(), b"half a file").unwrap();
         s.pc1().unwrap();
@@ -145,7 +145,7 @@ fn layers_of_another_ticket_are_never_taken() {
             place: s.place.clone(),
             ticket: s.ticket,
         });
-        s.die_at(&task, Point::Pc1);
+        die_at(&task, Point::Pc1);
         other.pc1().unwrap();
         let sealed = other.pc2().unwrap();
         let twin = Sector {

@@ -16,7 +16,7 @@ const CHILD: &str = "FILSTAR_TEST_CHILD";
 
 /// Runs a test in a process of its own, since the proof library takes its settings from the
 /// environment of the process.
-pub fn isolated(name: &str, parameters: &Path, body: impl FnOnce(&Path)) {
+pub(crate) fn isolated(name: &str, parameters: &Path, body: impl FnOnce(&Path)) {
     let dir = tempfile::tempdir().unwrap();
     if std::env::var_os(CHILD).is_some_and(|n| n == name) {
         return body(dir.path());
@@ -44,16 +44,16 @@ pub fn isolated(name: &str, parameters: &Path, body: impl FnOnce(&Path)) {
 
 /// A sector of 2 KiB in a scratch folder.
 #[derive(Clone, Debug)]
-pub struct Sector {
-    pub place: Place,
-    pub ticket: Hash32,
-    pub seed: Hash32,
+pub(crate) struct Sector {
+    pub(crate) place: Place,
+    pub(crate) ticket: Hash32,
+    pub(crate) seed: Hash32,
 }
 
-pub const ACTOR: u64 = 1000;
+pub(crate) const ACTOR: u64 = 1000;
 
 impl Sector {
-    pub fn new(root: &Path, number: u64) -> Self {
+    pub(crate) fn new(root: &Path, number: u64) -> Self {
         let place = Place {
             sector: SectorId {
                 actor: ACTOR,
@@ -69,7 +69,7 @@ impl Sector {
         }
     }
 
-    pub fn add_piece(&self) -> Result<AddPieceOutput> {
+    pub(crate) fn add_piece(&self) -> Result<AddPieceOutput> {
         let output = self.run(&Task::AddPiece(AddPiece {
             place: self.place.clone(),
         }))?;
@@ -79,7 +79,7 @@ impl Sector {
         Ok(o)
     }
 
-    pub fn pc1(&self) -> Result<Pc1Output> {
+    pub(crate) fn pc1(&self) -> Result<Pc1Output> {
         let (place, ticket) = (self.place.clone(), self.ticket);
         let output = self.run(&Task::Pc1(Pc1 { place, ticket }))?;
         let Output::Pc1(o) = output else {
@@ -88,14 +88,14 @@ impl Sector {
         Ok(o)
     }
 
-    pub fn pc2_task(&self) -> Task {
+    pub(crate) fn pc2_task(&self) -> Task {
         Task::Pc2(Pc2 {
             place: self.place.clone(),
             ticket: self.ticket,
         })
     }
 
-    pub fn pc2(&self) -> Result<Pc2Output> {
+    pub(crate) fn pc2(&self) -> Result<Pc2Output> {
         let output = self.run(&self.pc2_task())?;
         let Output::Pc2(o) = output else {
             panic!("{output:?}")
@@ -103,7 +103,7 @@ impl Sector {
         Ok(o)
     }
 
-    pub fn c1(&self) -> Result<C1Output> {
+    pub(crate) fn c1(&self) -> Result<C1Output> {
         let (place, ticket, seed) = (self.place.clone(), self.ticket, self.seed);
         let output = self.run(&Task::C1(C1 {
             place,
@@ -116,7 +116,7 @@ impl Sector {
         Ok(o)
     }
 
-    pub fn c2(&self) -> Result<C2Output> {
+    pub(crate) fn c2(&self) -> Result<C2Output> {
         let (place, ticket, seed) = (self.place.clone(), self.ticket, self.seed);
         let output = self.run(&Task::C2(C2 {
             place,
@@ -129,7 +129,7 @@ impl Sector {
         Ok(o)
     }
 
-    pub fn finalize(&self) -> Result<FinalizeOutput> {
+    pub(crate) fn finalize(&self) -> Result<FinalizeOutput> {
         let place = self.place.clone();
         let output = self.run(&Task::Finalize(Finalize {
             place,
@@ -141,7 +141,7 @@ impl Sector {
         Ok(o)
     }
 
-    pub fn land(&self, store: &Path, sealed: &Pc2Output) -> Result<LandOutput> {
+    pub(crate) fn land(&self, store: &Path, sealed: &Pc2Output) -> Result<LandOutput> {
         let facts = Facts {
             comm_r: sealed.comm_r,
             comm_d: sealed.comm_d,
@@ -161,14 +161,14 @@ impl Sector {
         Ok(o)
     }
 
-    pub fn remove(&self) -> Result<Output> {
+    pub(crate) fn remove(&self) -> Result<Output> {
         self.run(&Task::Remove(Remove {
             place: self.place.clone(),
         }))
     }
 
     /// Reads the sector for window `PoSt` where it is.
-    pub fn vanilla(&self, comm_r: Hash32, randomness: Hash32) -> Result<ProofOutput> {
+    pub(crate) fn vanilla(&self, comm_r: Hash32, randomness: Hash32) -> Result<ProofOutput> {
         let place = self.place.clone();
         let output = self.run(&Task::VanillaProof(VanillaProof {
             place,
@@ -182,35 +182,21 @@ impl Sector {
     }
 
     /// Up to PC2.
-    pub fn sealed(&self) -> Pc2Output {
+    pub(crate) fn sealed(&self) -> Pc2Output {
         self.add_piece().unwrap();
         self.pc1().unwrap();
         self.pc2().unwrap()
     }
 
-    pub fn at(&self, root: &Path) -> Self {
+    pub(crate) fn at(&self, root: &Path) -> Self {
         Self {
             place: self.place.at(root),
             ..self.clone()
         }
     }
 
-    /// Runs a task and dies at a point, as a killed process does.
-    pub fn die_at(&self, task: &Task, at: Point) {
-        let context = Context {
-            point: &|p| {
-                if p == at {
-                    std::panic::resume_unwind(Box::new("killed"));
-                }
-            },
-            ..Context::quiet(&Stock)
-        };
-        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(task, &context)));
-        assert!(died.is_err(), "it never came to {at:?}");
-    }
-
     #[expect(clippy::unused_self, reason = "reads like the other verbs")]
-    pub fn run(&self, task: &Task) -> Result<Output> {
+    pub(crate) fn run(&self, task: &Task) -> Result<Output> {
         // As over a pipe, so that every task and output is seen to travel.
         let text = serde_json::to_string(task).unwrap();
         let task: Task = serde_json::from_str(&text).unwrap();
@@ -220,9 +206,23 @@ impl Sector {
     }
 }
 
+/// Runs a task and dies at a point, as a killed process does.
+pub(crate) fn die_at(task: &Task, at: Point) {
+    let context = Context {
+        point: &|p| {
+            if p == at {
+                std::panic::resume_unwind(Box::new("killed"));
+            }
+        },
+        ..Context::quiet(&Stock)
+    };
+    let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(task, &context)));
+    assert!(died.is_err(), "it never came to {at:?}");
+}
+
 /// The error must be `Corrupt` and name the file.
 #[track_caller]
-pub fn assert_names(error: &Error, file: &str) {
+pub(crate) fn assert_names(error: &Error, file: &str) {
     assert_eq!(error.class(), filstar_sealing::Class::Corrupt, "{error}");
     assert!(error.to_string().contains(file), "{error}");
 }
