@@ -162,8 +162,7 @@ fn sim_a_lease_whose_holder_dies_is_taken_within_its_duration_and_two_turns() {
     let step = u64::try_from(RETRY_PERIOD.as_millis()).unwrap();
     let luck = |who| Luck {
         who,
-        gap: step,
-        latency: 1,
+        gap: step / 2,
         lost: false,
         ends: false,
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use filstar_crds::{
-    Lane, LanePhase, SealingGroup, Sector, SectorPhase, TaskKind, TaskState, labels,
+    Lane, LanePhase, SealingGroup, Sector, SectorPhase, Task, TaskKind, TaskState, labels,
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
