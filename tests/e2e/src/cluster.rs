@@ -192,7 +192,10 @@ async fn patiently<T>(
 ) -> anyhow::Result<T> {
     let what = format!("the API server answers about {what}");
     let answer = wait_until(&what, AWAY, async || match ask().await {
-        Err(kube::Error::Api(status)) if status.code < 500 && status.code != 429 => {
+        // An API server that has just started does not know yet who may do what.
+        Err(kube::Error::Api(status))
+            if ![401, 403, 429].contains(&status.code) && status.code < 500 =>
+        {
             Ok(Some(Err(kube::Error::Api(status))))
         }
         Ok(answer) => Ok(Some(Ok(answer))),
@@ -228,12 +231,41 @@ pub async fn run(program: &str, arguments: &[&str], input: &str) -> anyhow::Resu
     })
 }
 
-/// Runs kubectl.
+/// What kubectl says while the API server is away or has just started.
+const AWAY_WORDS: [&str; 8] = [
+    "connection refused",
+    "connection reset",
+    "client connection lost",
+    "EOF",
+    "TLS handshake timeout",
+    "i/o timeout",
+    "ServiceUnavailable",
+    "User \"kubernetes-admin\" cannot",
+];
+
+/// Runs kubectl, again while the API server is away.
 ///
 /// # Errors
-/// When it cannot be started.
+/// When it cannot be started, or the API server is away for too long.
 pub async fn kubectl(arguments: &[&str], input: &str) -> anyhow::Result<Said> {
-    run("kubectl", arguments, input).await
+    wait_until("kubectl finds the API server", AWAY, async || {
+        let said = run("kubectl", arguments, input).await?;
+        let away = !said.ok && AWAY_WORDS.iter().any(|w| said.text.contains(w));
+        Ok((!away).then_some(said))
+    })
+    .await
+}
+
+/// Runs kubectl, which must end well; returns its standard output.
+///
+/// # Errors
+/// What it says.
+pub async fn must_kubectl(arguments: &[&str], input: &str) -> anyhow::Result<String> {
+    let said = kubectl(arguments, input).await?;
+    if said.ok {
+        return Ok(said.out);
+    }
+    bail!("kubectl {}: {}", arguments.join(" "), said.text.trim())
 }
 
 /// Runs a program that must end well; returns its standard output.

@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::json;
 
-use crate::cluster::{kubectl, must_run};
+use crate::cluster::{kubectl, must_kubectl};
 use crate::setup::{Keys, Signs};
 use crate::{Audit, Chain, Cluster, Setup, diagnosis, nodes, operator, wait_until, wait_while};
 
@@ -254,13 +254,9 @@ impl Scenario {
     /// What kubectl says.
     pub async fn apply(&self, file: &str, more: &[(&str, &str)]) -> anyhow::Result<()> {
         let text = self.filled(file, more)?;
-        must_run(
-            "kubectl",
-            &["-n", &self.namespace, "apply", "-f", "-"],
-            &text,
-        )
-        .await
-        .map(drop)
+        must_kubectl(&["-n", &self.namespace, "apply", "-f", "-"], &text)
+            .await
+            .map(drop)
     }
 
     /// Applies all that seals this many sectors, with this environment for tasks.

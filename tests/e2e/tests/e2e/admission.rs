@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use filstar_e2e::cluster::{kubectl, must_run};
+use filstar_e2e::cluster::{kubectl, must_kubectl};
 use filstar_e2e::nodes::Need;
 use filstar_e2e::{Scenario, Setup, scenario};
 use serde_json::Value;
@@ -21,7 +21,7 @@ fn e2e_wrong_spec_is_refused_with_the_right_form() {
     scenario(setup("refused", 1500), async |s: &Scenario| {
         // What later changes start from: good objects.
         let good = fs::read_to_string(testdata("good.yaml"))?;
-        must_run("kubectl", &["-n", &s.namespace, "apply", "-f", "-"], &good).await?;
+        must_kubectl(&["-n", &s.namespace, "apply", "-f", "-"], &good).await?;
         let table = fs::read_to_string(testdata("refused.yaml"))?;
         let mut failed = Vec::new();
         let mut count = 0;
@@ -73,8 +73,7 @@ fn e2e_every_field_of_a_spec_is_explained() {
         ];
         let mut bare = Vec::new();
         for kind in kinds {
-            let crd = must_run(
-                "kubectl",
+            let crd = must_kubectl(
                 &["get", "crd", &format!("{kind}.filstar.io"), "-o", "json"],
                 "",
             )
@@ -84,7 +83,7 @@ fn e2e_every_field_of_a_spec_is_explained() {
             undescribed(kind, schema.context("a kind without spec")?, &mut bare);
         }
         ensure!(bare.is_empty(), "fields without a description: {bare:?}");
-        let text = must_run("kubectl", &["explain", "sealinggroup.spec"], "").await?;
+        let text = must_kubectl(&["explain", "sealinggroup.spec"], "").await?;
         for part in [
             "lanes",
             "-required-",
@@ -96,12 +95,7 @@ fn e2e_every_field_of_a_spec_is_explained() {
                 "no {part:?} in what kubectl explains:\n{text}"
             );
         }
-        let text = must_run(
-            "kubectl",
-            &["explain", "sealinggroup.spec.lanes.memory"],
-            "",
-        )
-        .await?;
+        let text = must_kubectl(&["explain", "sealinggroup.spec.lanes.memory"], "").await?;
         ensure!(text.contains("Memory of the pod"), "{text}");
         s.say("every field of every spec has a description");
         Ok(())

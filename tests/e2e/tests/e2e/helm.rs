@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use filstar_crds::{Miner, SealingGroup, conditions};
-use filstar_e2e::cluster::{kubectl, must_run};
+use filstar_e2e::cluster::{kubectl, must_kubectl, must_run};
 use filstar_e2e::nodes::Need;
 use filstar_e2e::operator::{NAME, NAMESPACE};
 use filstar_e2e::{Scenario, Setup, operator, scenario, wait_until};
@@ -73,7 +73,7 @@ async fn changes(s: &Scenario, values: &str) -> anyhow::Result<()> {
         &format!("deployment/{NAME}"),
         "--timeout=180s",
     ];
-    must_run("kubectl", &rollout, "").await?;
+    must_kubectl(&rollout, "").await?;
     same_objects(s, &before).await?;
     s.say("upgrade: what was switched on is there, objects stay");
     helm(&["uninstall", "filstar", "--wait", "--timeout=120s"]).await?;
@@ -90,7 +90,7 @@ async fn changes(s: &Scenario, values: &str) -> anyhow::Result<()> {
     let kinds =
         "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding";
     let label = "app.kubernetes.io/name=filstar";
-    let left = must_run("kubectl", &["get", kinds, "-l", label, "-o", "name"], "").await?;
+    let left = must_kubectl(&["get", kinds, "-l", label, "-o", "name"], "").await?;
     ensure!(left.trim().is_empty(), "left behind: {left}");
     same_objects(s, &before).await?;
     s.say("uninstall: the operator's objects are gone, kinds, users' objects and sealer pods stay");
@@ -103,7 +103,7 @@ async fn uids(s: &Scenario) -> anyhow::Result<Vec<String>> {
     let miner: Miner = s.cluster.must(&s.namespace, "e2e").await?;
     let mut all: Vec<_> = [group.uid(), miner.uid()].into_iter().flatten().collect();
     all.extend(s.sealers().await?.iter().filter_map(ResourceExt::uid));
-    let crds = must_run("kubectl", &["get", "crds", "-o", "json"], "").await?;
+    let crds = must_kubectl(&["get", "crds", "-o", "json"], "").await?;
     let crds: Value = serde_json::from_str(&crds)?;
     let items = crds["items"].as_array().context("no kinds")?;
     let ours = items.iter().filter(|i| i["spec"]["group"] == "filstar.io");
@@ -176,7 +176,7 @@ async fn goes_on(s: &Scenario) -> anyhow::Result<()> {
         "-p",
         paused,
     ];
-    must_run("kubectl", &patch, "").await?;
+    must_kubectl(&patch, "").await?;
     wait_until("the operator has seen the change", MINUTES, async || {
         let group = s.group().await?;
         let seen = group.status.as_ref().and_then(|s| s.observed_generation);

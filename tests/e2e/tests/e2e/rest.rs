@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use filstar_crds::{SealingGroup, conditions};
-use filstar_e2e::cluster::must_run;
+use filstar_e2e::cluster::must_kubectl;
 use filstar_e2e::nodes::Need;
 use filstar_e2e::{Audit, Scenario, Setup, host, operator, scenario, wait_until};
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ async fn small(s: &Scenario) -> anyhow::Result<()> {
         resident / MIB
     );
     let nodes: Value =
-        serde_json::from_str(&must_run("kubectl", &["get", "nodes", "-o", "json"], "").await?)?;
+        serde_json::from_str(&must_kubectl(&["get", "nodes", "-o", "json"], "").await?)?;
     let all = nodes["items"].as_array().context("no nodes")?;
     let images = all
         .iter()

@@ -30,26 +30,31 @@ fn computes_c2(status: &SectorStatus) -> bool {
         .is_some_and(|(t, r)| r.task_id == t.id && r.state == TaskState::Running)
 }
 
+/// Phases from which on the operator is killed, at a random moment: most where messages are signed and pushed.
+const MOMENTS: [SectorPhase; 10] = [
+    SectorPhase::Allocated,
+    SectorPhase::Packing,
+    SectorPhase::PreCommitting,
+    SectorPhase::PreCommitting,
+    SectorPhase::WaitSeed,
+    SectorPhase::C2,
+    SectorPhase::Committing,
+    SectorPhase::Committing,
+    SectorPhase::Committing,
+    SectorPhase::Landing,
+];
+
 #[test]
 fn e2e_sector_is_proven_once_when_the_operator_is_killed_ten_times() {
     scenario(Setup::new("operator-killed", 1200), async |s: &Scenario| {
         s.seal(1, &json!({})).await?;
         let mut random = Random::new();
         s.say(&format!("random moments from seed {}", random.0));
-        // Most deaths where messages are signed and pushed: before the SNARK, and after it.
-        for kill in 1..=10 {
-            if kill == 6 {
-                s.sector_until(0, "waits for its SNARK or has it", |s| {
-                    s.phase >= Some(SectorPhase::C1)
-                })
-                .await?;
-            }
-            if kill == 7 {
-                let late = |s: &SectorStatus| s.phase > Some(SectorPhase::C2);
-                s.sector_until(0, "has its SNARK", late).await?;
-            }
+        for (kill, from) in (1..).zip(MOMENTS) {
+            let what = format!("{} or further", from.as_str());
+            s.sector_until(0, &what, |s| s.phase >= Some(from)).await?;
             operator::leader(&s.cluster).await?;
-            tokio::time::sleep(Duration::from_millis(random.below(4000))).await;
+            tokio::time::sleep(Duration::from_millis(random.below(3000))).await;
             let death = if kill % 5 == 0 {
                 Death::Process
             } else {
