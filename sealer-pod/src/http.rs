@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use crate::metrics::Metrics;
 
 /// The main loop turns at least this often when it is well.
-const STUCK_AFTER: Duration = Duration::from_secs(120);
+const STUCK_AFTER: Duration = Duration::from_mins(2);
 
 /// What the probes tell.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     /// Folder of parameters; the user's cache folder when left out.
     #[arg(long, env = "FILSTAR_PARAMS")]
     dir: Option<PathBuf>,
-    /// Seal proof that they are for, such as StackedDrg2KiBV1P1.
+    /// Seal proof that they are for, such as `StackedDrg2KiBV1P1`.
     #[arg(long)]
     proof: SealProof,
     /// Only check: change nothing, fail when a file is missing or wrong.
@@ -62,7 +62,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<()> {
     let report = if arguments.check {
         params::check(&dir, &wanted)?
     } else {
-        params::ensure(&dir, &wanted, &tell)?
+        params::ensure(&dir, &wanted, &|p| tell(&p))?
     };
     tell_report(&report);
     if !report.is_good() {
@@ -72,7 +72,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(progress: Progress) {
+fn tell(progress: &Progress) {
     tracing::info!(
         elapsed_seconds = progress.elapsed.as_secs(),
         "{}",

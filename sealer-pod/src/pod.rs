@@ -56,11 +56,11 @@ pub(crate) async fn report_placement(
     verdict: &Verdict,
     since: Timestamp,
 ) -> kube::Result<()> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.pod_namespace);
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
     let patch = json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": pod.pod_name, "uid": pod.pod_uid},
+        "metadata": {"name": pod.name, "uid": pod.uid},
         "status": {"conditions": [{
             "type": POD_PLACEMENT_VERIFIED,
             "status": if verdict.verified { "True" } else { "False" },
@@ -70,7 +70,7 @@ pub(crate) async fn report_placement(
         }]},
     });
     let params = PatchParams::apply(manager).force();
-    api.patch_status(&pod.pod_name, &params, &Patch::Apply(&patch))
+    api.patch_status(&pod.name, &params, &Patch::Apply(&patch))
         .await
         .map(drop)
 }

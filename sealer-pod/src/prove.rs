@@ -439,7 +439,7 @@ impl Role {
     }
 
     fn api(&self) -> Api<PostBatch> {
-        Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace)
+        Api::namespaced(self.client.clone(), &self.settings.pod.namespace)
     }
 
     fn failed(&self, what: &'static str, error: &dyn std::fmt::Display) {

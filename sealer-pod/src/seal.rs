@@ -55,7 +55,7 @@ use crate::{
 /// Reports that wait, placement and probes are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
 /// What the kernel gave us is looked at this often.
-const PLACEMENT_EVERY: Duration = Duration::from_secs(60);
+const PLACEMENT_EVERY: Duration = Duration::from_mins(1);
 /// Tries to report it, one a tick, before it is looked at again.
 const PLACEMENT_TRIES: u32 = 3;
 /// Longest text of an error that the API takes.
@@ -155,7 +155,7 @@ impl Sealer {
     async fn run(mut self) -> anyhow::Result<()> {
         // One object that we cannot read must not hide the others.
         let api: Api<DeserializeGuard<Sector>> =
-            Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
+            Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
         let label = format!("{}={}", labels::GROUP, self.settings.group);
         let config = watcher::Config::default().labels(&label);
         let mut watch = watcher(api, config).default_backoff().boxed();
@@ -191,7 +191,7 @@ impl Sealer {
             watcher::Event::Apply(s) => put(&mut self.sectors, s),
             watcher::Event::Delete(s) => drop(self.sectors.remove(&s.name_any())),
         }
-        let (sectors, uid) = (&self.sectors, &self.settings.pod.pod_uid);
+        let (sectors, uid) = (&self.sectors, &self.settings.pod.uid);
         self.reports.retain(|name, report| {
             let task = sectors.get(name).and_then(|s| ours(s, uid));
             task.is_some_and(|t| t.id == report.task_id)
@@ -209,7 +209,7 @@ impl Sealer {
             .collect();
         let may = self.may_compute();
         let known = self.reports.known();
-        let uid = &self.settings.pod.pod_uid;
+        let uid = &self.settings.pod.uid;
         for action in decide(&self.sectors, uid, &running, &known, may) {
             match action {
                 Action::Start(name) => self.start(&name).await,
@@ -222,12 +222,12 @@ impl Sealer {
         let Some(sector) = self.sectors.get(name) else {
             return;
         };
-        let Some(task) = ours(sector, &self.settings.pod.pod_uid) else {
+        let Some(task) = ours(sector, &self.settings.pod.uid) else {
             return;
         };
         let (task_id, kind) = (task.id.clone(), task.kind.as_str());
         let started = Timestamp::now();
-        let request = input::request(sector, &self.folders).and_then(|r| self.mounted(r));
+        let request = input::request(sector, &self.folders).and_then(mounted);
         let request = match request {
             Ok(request) => request,
             Err(failure) => return self.end(name, &task_id, kind, started, Err(failure)),
@@ -251,20 +251,6 @@ impl Sealer {
         self.running.insert(name.to_owned(), running);
         self.reports
             .set(name, report(&task_id, TaskState::Running, started));
-    }
-
-    /// The store that a task lands in must be mounted here.
-    fn mounted(&self, request: Request) -> Result<Request, Failure> {
-        if let filstar_sealing::Task::Land(land) = &request.task
-            && !land.store.is_dir()
-        {
-            let text = format!(
-                "{} is not there: this pod does not mount the store; it does after its next start",
-                land.store.display()
-            );
-            return Err(Failure::new(filstar_sealing::Class::Temporary, text));
-        }
-        Ok(request)
     }
 
     fn cancel(&mut self, name: &str) {
@@ -354,8 +340,7 @@ impl Sealer {
     }
 
     async fn tell(&mut self) {
-        let api: Api<Sector> =
-            Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
+        let api: Api<Sector> = Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
         for (name, report) in self.reports.due(Instant::now()) {
             let patch = json!({
                 "apiVersion": "filstar.io/v1alpha1",
@@ -396,7 +381,7 @@ impl Sealer {
             },
         });
         let api: Api<SectorStore> =
-            Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
+            Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
         let params = PatchParams::apply(managers::SEALER).force();
         let patch = Patch::Apply(&patch);
         if let Err(e) = pod::call(api.patch_status(store, &params, &patch)).await {
@@ -406,7 +391,7 @@ impl Sealer {
 
     async fn group_env(&self) -> BTreeMap<String, String> {
         let api: Api<SealingGroup> =
-            Api::namespaced(self.client.clone(), &self.settings.pod.pod_namespace);
+            Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
         match pod::call(api.get(&self.settings.group)).await {
             Ok(group) => group.spec.env,
             Err(e) => {
@@ -451,6 +436,20 @@ impl Sealer {
         tracing::warn!(%error, "cannot {what}: it is tried again");
         self.metrics.call_errors.with_label_values(&[what]).inc();
     }
+}
+
+/// The store that a task lands in must be mounted here.
+fn mounted(request: Request) -> Result<Request, Failure> {
+    if let filstar_sealing::Task::Land(land) = &request.task
+        && !land.store.is_dir()
+    {
+        let text = format!(
+            "{} is not there: this pod does not mount the store; it does after its next start",
+            land.store.display()
+        );
+        return Err(Failure::new(filstar_sealing::Class::Temporary, text));
+    }
+    Ok(request)
 }
 
 fn put(sectors: &mut BTreeMap<String, Sector>, guard: DeserializeGuard<Sector>) {

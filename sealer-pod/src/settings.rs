@@ -8,14 +8,14 @@ use clap::{Args, ValueEnum};
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Pod {
     /// Name of the pod.
-    #[arg(long, env = "POD_NAME")]
-    pub(crate) pod_name: String,
+    #[arg(long = "pod-name", env = "POD_NAME")]
+    pub(crate) name: String,
     /// Its namespace.
-    #[arg(long, env = "POD_NAMESPACE")]
-    pub(crate) pod_namespace: String,
+    #[arg(long = "pod-namespace", env = "POD_NAMESPACE")]
+    pub(crate) namespace: String,
     /// Its uid.
-    #[arg(long, env = "POD_UID")]
-    pub(crate) pod_uid: String,
+    #[arg(long = "pod-uid", env = "POD_UID")]
+    pub(crate) uid: String,
     /// Exclusive CPUs asked for; 0 means the shared ones.
     #[arg(long, env = "FILSTAR_CPUS", default_value_t = 0)]
     pub(crate) cpus: u32,
