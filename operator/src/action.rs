@@ -126,7 +126,7 @@ pub enum Action {
         /// Its uid.
         uid: String,
     },
-    /// Make the ServiceAccounts and RoleBindings that our pods in a namespace need.
+    /// Make the service accounts and role bindings that our pods in a namespace need.
     EnsureAccess {
         /// The namespace.
         namespace: String,

@@ -111,6 +111,7 @@ impl Applier {
     }
 
     /// Does one action.
+    #[expect(clippy::too_many_lines, reason = "a list of the actions")]
     pub async fn apply(&self, action: Action, scene: Scene) -> Applied {
         match action {
             Action::CreateSector { id, spec } => Applied::of(self.create_sector(&id, spec).await),
@@ -199,9 +200,9 @@ impl Applier {
         }
     }
 
-    fn api<K: Kind>(&self, id: &Id) -> Api<K>
+    fn api<K>(&self, id: &Id) -> Api<K>
     where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K: Kind + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), &id.namespace)
     }

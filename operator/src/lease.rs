@@ -144,7 +144,7 @@ impl Election {
     async fn try_turn(&mut self, asked: Instant) -> Result<Role, Error> {
         let lease = call(self.api.get_opt(&self.identity.name)).await?;
         let record = lease.as_ref().map(Record::of);
-        self.seen = Seen::update(self.seen.take(), record.as_ref(), asked);
+        self.seen = Some(Seen::update(self.seen.take(), record.as_ref(), asked));
         let holding = self.held.map(|renewed| Holding {
             renewed,
             deadline: RENEW_DEADLINE,
@@ -191,7 +191,11 @@ impl Election {
                     );
                 }
                 self.held = Some(asked);
-                self.seen = Seen::update(self.seen.take(), Some(&Record::of(&lease)), asked);
+                self.seen = Some(Seen::update(
+                    self.seen.take(),
+                    Some(&Record::of(&lease)),
+                    asked,
+                ));
                 Ok(Role::Leader { renewed: asked })
             }
             Err(Error::Api(kube::Error::Api(status))) if status.code == 409 => Ok(self.role(asked)),

@@ -42,6 +42,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Two figures have one name: a mistake in this file.
+    #[expect(clippy::too_many_lines, reason = "a list of figures")]
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let r = &registry;

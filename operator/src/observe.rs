@@ -115,18 +115,15 @@ impl Observer {
                 spec: miner.spec.clone(),
                 questions: questions(world, id, miner),
             };
-            match self.pollers.get(id) {
-                Some(poller) => {
-                    poller.target.send_if_modified(|old| {
-                        let news = *old != target;
-                        *old = target;
-                        news
-                    });
-                }
-                None => {
-                    let poller = self.start(id, miner, target);
-                    self.pollers.insert(id.clone(), poller);
-                }
+            if let Some(poller) = self.pollers.get(id) {
+                poller.target.send_if_modified(|old| {
+                    let news = *old != target;
+                    *old = target;
+                    news
+                });
+            } else {
+                let poller = self.start(id, miner, target);
+                self.pollers.insert(id.clone(), poller);
             }
         }
     }

@@ -147,7 +147,7 @@ async fn pass<K: Kind>(
             events.send(Event::Synced(K::PLURAL)).await
         }
         watcher::Event::Apply(object) => events.send(Event::Change(applied(object))).await,
-        watcher::Event::Delete(object) => events.send(Event::Change(deleted(object))).await,
+        watcher::Event::Delete(object) => events.send(Event::Change(deleted(&object))).await,
     }
 }
 
@@ -169,8 +169,8 @@ pub fn applied<K: Kind>(object: Guarded<K>) -> Change {
 }
 
 /// An object is gone.
-fn deleted<K: Kind>(object: Guarded<K>) -> Change {
-    let key = (K::PLURAL.to_owned(), Id::of(&object));
+fn deleted<K: Kind>(object: &Guarded<K>) -> Change {
+    let key = (K::PLURAL.to_owned(), Id::of(object));
     let meta = object.meta().clone();
     Box::new(move |world| {
         let unread = world.unreadable.remove(&key).is_some();

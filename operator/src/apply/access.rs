@@ -1,4 +1,4 @@
-//! Accounts of sealer and prover pods: made once for each namespace, bound to ClusterRoles of the chart.
+//! Accounts of sealer and prover pods: made once for each namespace, bound to roles of the chart.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use kube::api::{ObjectMeta, PostParams};
 
 use super::{Applier, Error};
 
-/// ServiceAccount, RoleBinding and ClusterRole of each kind of pod have one name.
+/// Account, binding and role of each kind of pod have one name.
 const ACCOUNTS: [&str; 2] = ["filstar-sealer", "filstar-prover"];
 
 /// Namespaces that have what pods need, as far as we know.

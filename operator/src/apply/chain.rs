@@ -52,16 +52,12 @@ impl Applier {
         if head.height <= draw.epoch {
             return Err(Error::NoLongerDue("the chain is not that far any more"));
         }
-        let value = match tag {
-            Tag::InteractiveSealChallengeSeed => {
-                node.randomness_from_beacon(tag, draw.epoch, &entropy, &head.key)
-                    .await
-            }
-            _ => {
-                node.randomness_from_tickets(tag, draw.epoch, &entropy, &head.key)
-                    .await
-            }
+        let value = if tag == Tag::InteractiveSealChallengeSeed {
+            node.randomness_from_beacon(tag, draw.epoch, &entropy, &head.key)
+        } else {
+            node.randomness_from_tickets(tag, draw.epoch, &entropy, &head.key)
         };
+        let value = value.await;
         Ok(BASE64.encode(value.map_err(|e| self.count_rpc(e))?))
     }
 

@@ -59,15 +59,15 @@ pub enum Error {
 impl Error {
     /// Sorts an error of the API client.
     pub(super) fn from_api(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => match status.code {
-                409 if status.is_already_exists() => Self::Taken,
-                409 => Self::Conflict,
-                404 => Self::Gone,
-                400..=499 if status.code != 429 => Self::Refused(status.message.clone()),
-                _ => Self::Api(Box::new(kube::Error::Api(status))),
-            },
-            other => Self::Api(Box::new(other)),
+        let kube::Error::Api(status) = error else {
+            return Self::Api(Box::new(error));
+        };
+        match status.code {
+            409 if status.is_already_exists() => Self::Taken,
+            409 => Self::Conflict,
+            404 => Self::Gone,
+            400..=499 if status.code != 429 => Self::Refused(status.message.clone()),
+            _ => Self::Api(Box::new(kube::Error::Api(status))),
         }
     }
 

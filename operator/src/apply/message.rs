@@ -187,7 +187,7 @@ impl Applier {
                 }
                 Err(Error::Gone) => return Err(Error::Gone),
                 Err(error) => {
-                    tracing::warn!(message = %id, %error, "not known yet whether it is stored")
+                    tracing::warn!(message = %id, %error, "not known yet whether it is stored");
                 }
             }
         }
@@ -259,7 +259,7 @@ impl Applier {
                 match self.patch_message(id, &status, version).await {
                     Ok(change) => changes.push(change),
                     Err(other) => {
-                        tracing::debug!(message = %id, error = %other, "condition not written")
+                        tracing::debug!(message = %id, error = %other, "condition not written");
                     }
                 }
             }

@@ -146,7 +146,7 @@ impl State {
         (StatusCode::OK, object)
     }
 
-    fn call(&mut self, method: &str, params: Value) -> Value {
+    fn call(&mut self, method: &str, params: &Value) -> Value {
         self.calls.push((method.into(), params.clone()));
         if let Some((code, message)) = self.refusals.get(method) {
             return json!({"error": {"code": code, "message": message}});
@@ -191,7 +191,7 @@ async fn answer(
             .unwrap()
             .trim_start_matches("Filecoin.")
             .to_owned();
-        let mut answer = state.call(&call, body["params"].clone());
+        let mut answer = state.call(&call, &body["params"]);
         answer["id"] = body["id"].clone();
         answer["jsonrpc"] = json!("2.0");
         (StatusCode::OK, answer)

@@ -38,14 +38,14 @@ pub(super) struct Seen {
 
 impl Seen {
     /// What is seen now, after `old`.
-    pub(super) fn update(old: Option<Self>, record: Option<&Record>, now: Instant) -> Option<Self> {
+    pub(super) fn update(old: Option<Self>, record: Option<&Record>, now: Instant) -> Self {
         let version = record.map(|r| r.version.clone()).unwrap_or_default();
         match old {
-            Some(seen) if seen.version == version => Some(seen),
-            Some(_) | None => Some(Self {
+            Some(seen) if seen.version == version => seen,
+            Some(_) | None => Self {
                 version,
                 since: now,
-            }),
+            },
         }
     }
 }
@@ -139,7 +139,7 @@ mod tests {
     fn a_lease_of_somebody_else_is_taken_only_when_it_did_not_change_for_its_duration() {
         let start = Instant::now();
         let other = record("b_1", "5");
-        let seen = Seen::update(None, Some(&other), start);
+        let seen = Some(Seen::update(None, Some(&other), start));
         let step = |now| decide("a_1", Some("a"), Some(&other), seen.as_ref(), None, now);
         assert_eq!(step(start), Step::Wait);
         assert_eq!(step(after(start, 14)), Step::Wait);
@@ -149,9 +149,9 @@ mod tests {
     #[test]
     fn a_renewal_of_the_holder_starts_the_wait_again() {
         let start = Instant::now();
-        let seen = Seen::update(None, Some(&record("b_1", "5")), start);
+        let seen = Some(Seen::update(None, Some(&record("b_1", "5")), start));
         let renewed = record("b_1", "6");
-        let seen = Seen::update(seen, Some(&renewed), after(start, 14));
+        let seen = Some(Seen::update(seen, Some(&renewed), after(start, 14)));
         let step = |now| decide("a_1", None, Some(&renewed), seen.as_ref(), None, now);
         assert_eq!(step(after(start, 20)), Step::Wait);
         assert_eq!(step(after(start, 29)), Step::Take);

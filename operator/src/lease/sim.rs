@@ -94,7 +94,11 @@ impl Sim {
     fn decide(&mut self, who: usize) {
         let (asked, me) = (self.now, self.name(who));
         let candidate = &mut self.candidates[who];
-        candidate.seen = Seen::update(candidate.seen.take(), self.record.as_ref(), asked);
+        candidate.seen = Some(Seen::update(
+            candidate.seen.take(),
+            self.record.as_ref(),
+            asked,
+        ));
         let holding = candidate.held.map(|renewed| Holding {
             renewed,
             deadline: RENEW_DEADLINE,

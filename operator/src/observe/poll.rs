@@ -1,6 +1,6 @@
 //! One poll of one Miner's chain: everything is read at one head.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,13 +28,13 @@ pub(super) const AT_ONCE: usize = 8;
 /// Between polls while something is wrong.
 const PROBLEM_PAUSE: Duration = Duration::from_secs(5);
 /// A poll that takes longer has failed: what it began with is too old.
-const WHOLE_POLL: Duration = Duration::from_secs(60);
+const WHOLE_POLL: Duration = Duration::from_mins(1);
 /// Before a failure is tried again that may be over at once.
 const HICCUP_PAUSE: Duration = Duration::from_secs(1);
 /// Tokens are read and checked anew after so long.
-const NODES_AGE: Duration = Duration::from_secs(300);
+const NODES_AGE: Duration = Duration::from_mins(5);
 /// A signer that was ready is checked again after so long.
-const SIGNER_AGE: Duration = Duration::from_secs(60);
+const SIGNER_AGE: Duration = Duration::from_mins(1);
 /// More faults than any miner has.
 const MAX_BITS: u64 = 1 << 32;
 
@@ -48,7 +48,7 @@ pub(super) struct Poll {
     spec: MinerSpec,
     nodes: Option<(Instant, Nodes)>,
     /// Endpoints whose token is good for what we do.
-    permitted: BTreeMap<String, ()>,
+    permitted: BTreeSet<String>,
     partitions: Partitions,
     landed: Landed,
     signer: Option<(Instant, Result<(), String>)>,
@@ -89,7 +89,7 @@ impl Poll {
             metrics,
             spec,
             nodes: None,
-            permitted: BTreeMap::new(),
+            permitted: BTreeSet::new(),
             partitions: Partitions::default(),
             landed: Landed::default(),
             signer: None,
@@ -230,7 +230,7 @@ impl Poll {
     /// Asks once what the token of an endpoint is good for.
     async fn check_permissions(&mut self, node: &Node) -> Result<(), ChainProblem> {
         let name = node.name();
-        if self.permitted.contains_key(name) {
+        if self.permitted.contains(name) {
             return Ok(());
         }
         let tokens = self
@@ -259,7 +259,7 @@ impl Poll {
                 Err(error) => return Err(self.problem(&error)),
             }
         }
-        self.permitted.insert(name.to_owned(), ());
+        self.permitted.insert(name.to_owned());
         Ok(())
     }
 

@@ -111,7 +111,7 @@ impl<'a> View<'a> {
             .is_some_and(|d| self.chain.head.0 >= d);
         if late {
             let text = "its deadline passed before it was signed";
-            self.fail(&mut status, "DeadlinePassed", text.to_owned());
+            self.fail(&mut status, "DeadlinePassed", text);
             return Some(self.patch(status));
         }
         // One at a time for each sender: the next plan knows the nonce that this one gives.
@@ -137,7 +137,7 @@ impl<'a> View<'a> {
                 "another message with nonce {nonce} of {} landed: something else uses this key",
                 self.message.spec.from
             );
-            self.fail(&mut status, "NonceTaken", text);
+            self.fail(&mut status, "NonceTaken", &text);
             return Some(self.patch(status));
         }
         let head = self.chain.head.0;
@@ -218,7 +218,7 @@ impl<'a> View<'a> {
         status.landed_cid = Some(lookup.cid.clone());
         status.exit_code = Some(lookup.exit_code);
         status.gas_used = i64::try_from(lookup.gas_used).ok();
-        status.fee = self.fee(status, lookup).map(|f| f.to_string());
+        status.fee = Self::fee(status, lookup).map(|f| f.to_string());
         let bytes = &lookup.return_value;
         status.return_value = (!bytes.is_empty()).then(|| {
             use base64::Engine as _;
@@ -241,12 +241,12 @@ impl<'a> View<'a> {
                 );
                 self.enter(status, MessageState::Final, "Final", &text);
             }
-            code => self.fail(status, "ExitCode", exit_text(code.unwrap_or(-1))),
+            code => self.fail(status, "ExitCode", &exit_text(code.unwrap_or(-1))),
         }
     }
 
     /// What it cost, by the rules of the network.
-    fn fee(&self, status: &ChainMessageStatus, lookup: &Lookup) -> Option<AttoFil> {
+    fn fee(status: &ChainMessageStatus, lookup: &Lookup) -> Option<AttoFil> {
         let version = status.versions.iter().find(|v| v.cid == lookup.cid)?;
         let fees = gas::Fees {
             gas_limit: u64::try_from(version.gas_limit).ok()?,
@@ -271,8 +271,8 @@ impl<'a> View<'a> {
             .all(|v| self.chain.lookups.get(&v.cid) == Some(&None))
     }
 
-    fn fail(&self, status: &mut ChainMessageStatus, reason: &str, text: String) {
-        self.enter(status, MessageState::Failed, reason, &text);
+    fn fail(&self, status: &mut ChainMessageStatus, reason: &str, text: &str) {
+        self.enter(status, MessageState::Failed, reason, text);
     }
 
     fn enter(

@@ -45,7 +45,7 @@ fn one(world: &World, now: Now, bookings: &mut Bookings, id: &Id, sector: &Secto
         Err(wait) => return say::stalled(now, id, sector, &wait),
     };
     let wait = step(&mut turn);
-    turn.finish(wait)
+    turn.finish(&wait)
 }
 
 fn is_adopted(sector: &Sector) -> bool {

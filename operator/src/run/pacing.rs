@@ -11,11 +11,11 @@ use crate::world::Id;
 /// After the world was only older than we thought.
 const HARMLESS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// After an error that may pass.
-const TEMPORARY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const TEMPORARY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// After an error that somebody must mend.
-const LASTING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+const LASTING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 /// Failures that old are forgotten.
-const FORGET: Duration = Duration::from_secs(900);
+const FORGET: Duration = Duration::from_mins(15);
 
 /// What is done, to which kind of object, and to which.
 pub(super) type Key = (&'static str, &'static str, Id);

@@ -27,7 +27,7 @@ pub(super) enum Outcome {
         /// Which.
         key: Key,
         /// What to tell about it if it is done.
-        note: Option<Note>,
+        note: Option<Box<Note>>,
         /// What came of it.
         applied: Applied,
     },
@@ -38,7 +38,7 @@ pub(super) enum Outcome {
 /// An action on its way through a lane.
 struct Queued {
     key: Key,
-    note: Option<Note>,
+    note: Option<Box<Note>>,
     action: Action,
     scene: Scene,
 }
@@ -74,7 +74,7 @@ impl Brain {
                 held.insert(object);
                 continue;
             }
-            let note = note(&self.world, &action);
+            let note = note(&self.world, &action).map(Box::new);
             if let Some(miner) = lane(&action).cloned() {
                 let scene = Scene::of(&self.world, &action);
                 lanes.entry(miner).or_default().push(Queued {
@@ -156,7 +156,7 @@ impl Brain {
                 }
                 self.pacing.done(&key);
                 if let Some(note) = note {
-                    self.recorder.tell(note);
+                    self.recorder.tell(*note);
                 }
                 "Done"
             }

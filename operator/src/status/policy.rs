@@ -29,40 +29,26 @@ pub(super) fn status(
         generation: policy.metadata.generation,
         now,
     };
-    let kinds = policy.spec.rules.iter().flat_map(|r| &r.kinds);
-    let invalid = kinds
-        .filter_map(|kind| facts::max_fee(policy, *kind).err())
-        .next();
-    match invalid {
-        Some(invalid) => {
-            say.set(
-                conditions::READY,
-                false,
-                "InvalidSpec",
-                &invalid.to_string(),
-            );
-            say.set(
-                conditions::STALLED,
-                true,
-                "InvalidSpec",
-                &invalid.to_string(),
-            );
-        }
-        None => {
-            let users = world
-                .miners
-                .in_namespace(&id.namespace)
-                .filter(|(_, m)| {
-                    m.spec
-                        .gas_policy_ref
-                        .as_ref()
-                        .is_some_and(|r| r.name == id.name)
-                })
-                .count();
-            let text = format!("{users} Miners use it");
-            say.set(conditions::READY, true, "Ready", &text);
-            say.set(conditions::STALLED, false, "Ready", &text);
-        }
+    let mut kinds = policy.spec.rules.iter().flat_map(|r| &r.kinds);
+    let invalid = kinds.find_map(|kind| facts::max_fee(policy, *kind).err());
+    if let Some(invalid) = invalid {
+        let text = invalid.to_string();
+        say.set(conditions::READY, false, "InvalidSpec", &text);
+        say.set(conditions::STALLED, true, "InvalidSpec", &text);
+    } else {
+        let users = world
+            .miners
+            .in_namespace(&id.namespace)
+            .filter(|(_, m)| {
+                m.spec
+                    .gas_policy_ref
+                    .as_ref()
+                    .is_some_and(|r| r.name == id.name)
+            })
+            .count();
+        let text = format!("{users} Miners use it");
+        say.set(conditions::READY, true, "Ready", &text);
+        say.set(conditions::STALLED, false, "Ready", &text);
     }
     let calm = GasPolicyStatus {
         base_fee: old.base_fee.clone(),

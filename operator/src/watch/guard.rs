@@ -26,7 +26,10 @@ pub enum Guarded<K> {
 }
 
 impl<K> Guarded<K> {
-    /// The object, or why there is none.
+    /// The object.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
     pub fn into_result(self) -> Result<K, Unreadable> {
         match self {
             Self::Whole(object) => Ok(*object),

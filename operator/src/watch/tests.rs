@@ -96,9 +96,9 @@ fn a_deleted_object_is_gone_and_a_younger_one_of_its_name_stays() {
     let mut younger = miner("a", "9");
     younger["metadata"]["uid"] = json!("younger");
     let old = guarded(miner("a", "8"));
-    assert!(deleted(old.clone())(&mut world));
+    assert!(deleted(&old)(&mut world));
     assert!(world.miners.is_empty());
     applied(guarded(younger))(&mut world);
-    assert!(!deleted(old)(&mut world));
+    assert!(!deleted(&old)(&mut world));
     assert_eq!(world.miners.len(), 1);
 }

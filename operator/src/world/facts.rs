@@ -14,6 +14,10 @@ pub struct Invalid {
 }
 
 impl Invalid {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over the error that they have"
+    )]
     fn new(field: impl Into<String>, problem: impl ToString) -> Self {
         Self {
             field: field.into(),

@@ -67,7 +67,7 @@ fn pre_committed(turn: &Turn<'_>) -> bool {
     on_chain || matches!(wished(turn, MessageKind::PreCommit), Wished::Current(..))
 }
 
-/// PreCommitting: wish for the message, wait until the chain shows the pre-commit.
+/// `PreCommitting`: wish for the message, wait until the chain shows the pre-commit.
 pub(super) fn pre_commit(turn: &mut Turn<'_>) -> Wait {
     match try_pre_commit(turn) {
         Ok(wait) | Err(wait) => wait,
@@ -193,7 +193,7 @@ fn wish_pre_commit(turn: &mut Turn<'_>, head: Epoch, n: u32) -> Result<Wait, Wai
     )
 }
 
-/// WaitSeed: draw the seed once it can no longer change.
+/// `WaitSeed`: draw the seed once it can no longer change.
 pub(super) fn wait_seed(turn: &mut Turn<'_>) -> Wait {
     match try_wait_seed(turn) {
         Ok(wait) | Err(wait) => wait,

@@ -204,10 +204,10 @@ impl<'a> Turn<'a> {
     }
 
     /// Ends the turn: one write, or none when nothing changed.
-    pub(super) fn finish(mut self, wait: Wait) -> Vec<Action> {
+    pub(super) fn finish(mut self, wait: &Wait) -> Vec<Action> {
         let mut actions = std::mem::take(&mut self.wishes);
         self.next.observed_generation = self.sector.metadata.generation;
-        say::conditions(self.now, self.sector, &mut self.next, &wait);
+        say::conditions(self.now, self.sector, &mut self.next, wait);
         let mut before = self.sector.status.clone().unwrap_or_default();
         before.sealer = None;
         if self.next == before {

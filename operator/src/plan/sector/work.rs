@@ -45,15 +45,12 @@ pub(super) fn compute(turn: &mut Turn<'_>, kind: TaskKind, then: SectorPhase) ->
         Report::Running(detail) => Wait::new("Computing", detail),
         Report::Error(class, error) => failed(turn, class, &error),
         Report::Done(result) => done(turn, kind, &result, then),
-        Report::None => match held_back(turn) {
-            Some(wait) => wait,
-            None => {
-                let phase = turn.phase();
-                match bind(turn, kind, phase) {
-                    Ok(wait) | Err(wait) => wait,
-                }
+        Report::None => held_back(turn).unwrap_or_else(|| {
+            let phase = turn.phase();
+            match bind(turn, kind, phase) {
+                Ok(wait) | Err(wait) => wait,
             }
-        },
+        }),
     }
 }
 
@@ -71,7 +68,7 @@ pub(super) fn land(turn: &mut Turn<'_>) -> Wait {
                 turn.next.store = Some(StoreRef {
                     name,
                     landed: false,
-                })
+                });
             }
             Err(wait) => return wait,
         }
