@@ -53,11 +53,13 @@ enum Role {
 }
 
 fn main() -> ExitCode {
+    // First of all: what follows may already use the instructions that are asked for.
+    if let Some(sentence) = filstar_sealing::cpu::missing() {
+        eprintln!("sealer-pod: {sentence}");
+        return ExitCode::FAILURE;
+    }
     let arguments = Arguments::parse();
     log::init();
-    if let Some(sentence) = filstar_sealing::cpu::missing() {
-        return fail(&sentence);
-    }
     let result = match arguments.role {
         Role::Task => return task::main(),
         Role::Params(arguments) => params::main(&arguments),

@@ -17,6 +17,8 @@
 //! | [`params`] | Groth16 parameters |
 //! | [`cpu`] | whether this processor can run what was compiled |
 
+#![forbid(unsafe_code)]
+
 pub mod cpu;
 pub mod durable;
 pub mod engine;
