@@ -150,7 +150,7 @@ pub struct SectorActivation {
 /// A piece in a sector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize_tuple, Deserialize_tuple)]
 pub struct PieceActivation {
-    /// CommP.
+    /// `CommP`.
     pub cid: Cid,
     /// Unit: bytes, padded: a power of two.
     pub padded_size: u64,

@@ -41,9 +41,9 @@ fn key() -> TipSetKey {
 
 /// A mainnet node that answers every method with its example.
 async fn lotus() -> (Server, Node) {
-    let server = Server::start(|method, _params| match example(method) {
-        Value::Null => Answer::Refusal(-32601, format!("method '{method}' not found")),
-        known => Answer::Result(known["result"].clone()),
+    let server = Server::start(|method, _params| match example(method).get("result") {
+        None => Answer::Refusal(-32601, format!("method '{method}' not found")),
+        Some(result) => Answer::Result(result.clone()),
     })
     .await;
     let node = Node::new(server.endpoint("lotus"), Network::Mainnet).unwrap();
