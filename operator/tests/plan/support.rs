@@ -1,9 +1,4 @@
 //! Worlds for tests, built by verbs.
-#![allow(dead_code, reason = "each test program uses its own part")]
-#![allow(
-    clippy::allow_attributes,
-    reason = "expect would fail in the programs that use all of it"
-)]
 
 use std::collections::BTreeMap;
 
@@ -19,16 +14,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
-pub const NS: &str = "ns";
-pub const SENDER: &str = "t1d2xrzcslx7xlbbylc5c3d5lvandqw4iwl6epxba";
-pub const COMM_R: &str = "bagboea4b5abcbkyyuqhrpzqtqlqvr4nmrfcwggo7lbw7oy3vjjlmzxrfowjl7pdz";
-pub const COMM_D: &str = "baga6ea4seaqao7s73y24kcutaosvacpdjgfe5pw76ooefnyqw4ynr3d2y6x2mpq";
+pub(crate) const NS: &str = "ns";
+pub(crate) const SENDER: &str = "t1d2xrzcslx7xlbbylc5c3d5lvandqw4iwl6epxba";
+pub(crate) const COMM_R: &str = "bagboea4b5abcbkyyuqhrpzqtqlqvr4nmrfcwggo7lbw7oy3vjjlmzxrfowjl7pdz";
+pub(crate) const COMM_D: &str = "baga6ea4seaqao7s73y24kcutaosvacpdjgfe5pw76ooefnyqw4ynr3d2y6x2mpq";
 
-pub fn id(name: &str) -> Id {
+pub(crate) fn id(name: &str) -> Id {
     Id::new(NS, name)
 }
 
-pub fn at(second: i64) -> Now {
+pub(crate) fn at(second: i64) -> Now {
     Now {
         wall: Timestamp::from_second(1_800_000_000 + second).unwrap(),
     }
@@ -45,7 +40,7 @@ fn meta<T: kube::Resource>(mut object: T, name: &str) -> T {
 }
 
 /// A world with one miner (its chain at epoch 1000), one group of one lane, one node and its ready pod.
-pub fn world() -> World {
+pub(crate) fn world() -> World {
     let mut world = World::default();
     world.miners.apply(miner());
     world.groups.apply(group());
@@ -63,7 +58,7 @@ pub fn world() -> World {
     world
 }
 
-pub fn miner() -> Miner {
+pub(crate) fn miner() -> Miner {
     let spec = serde_json::from_value(json!({
         "actorId": "t01000", "network": "devnet",
         "chain": {"endpoints": [{"name": "a", "url": "http://node:1234/rpc/v1"}]},
@@ -74,7 +69,7 @@ pub fn miner() -> Miner {
     meta(Miner::new("m", spec.unwrap()), "m")
 }
 
-pub fn group() -> SealingGroup {
+pub(crate) fn group() -> SealingGroup {
     let spec = serde_json::from_value(json!({
         "minerRef": {"name": "m"},
         "scratch": {"hostPath": "/scratch", "parametersPath": "/params"},
@@ -85,12 +80,12 @@ pub fn group() -> SealingGroup {
     meta(SealingGroup::new("g", spec.unwrap()), "g")
 }
 
-pub fn store(name: &str) -> SectorStore {
+pub(crate) fn store(name: &str) -> SectorStore {
     let spec = serde_json::from_value(json!({"volume": {"hostPath": "/store"}}));
     meta(SectorStore::new(name, spec.unwrap()), name)
 }
 
-pub fn node(name: &str) -> Node {
+pub(crate) fn node(name: &str) -> Node {
     let mut node: Node = serde_json::from_value(json!({
         "metadata": {"name": name, "uid": name, "resourceVersion": "1"},
         "status": {
@@ -103,7 +98,7 @@ pub fn node(name: &str) -> Node {
     node
 }
 
-pub fn sealer_pod(node: &str) -> Pod {
+pub(crate) fn sealer_pod(node: &str) -> Pod {
     let name = filstar_operator::plan::names::sealer_pod("g", "seal", node);
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"labels": {"filstar.io/group": "g", "filstar.io/lane": "seal",
@@ -116,7 +111,7 @@ pub fn sealer_pod(node: &str) -> Pod {
     meta(pod, &name)
 }
 
-pub fn chain(head: i64) -> ChainFacts {
+pub(crate) fn chain(head: i64) -> ChainFacts {
     let sender = SenderFacts {
         nonce: 0,
         pool_nonce: 0,
@@ -154,7 +149,7 @@ pub fn chain(head: i64) -> ChainFacts {
     }
 }
 
-pub fn deadline(head: i64) -> DeadlineInfo {
+pub(crate) fn deadline(head: i64) -> DeadlineInfo {
     let open = head - head % 15;
     DeadlineInfo {
         current_epoch: Epoch(head),
@@ -172,7 +167,7 @@ pub fn deadline(head: i64) -> DeadlineInfo {
     }
 }
 
-pub fn chain_mut(world: &mut World) -> &mut ChainFacts {
+pub(crate) fn chain_mut(world: &mut World) -> &mut ChainFacts {
     world
         .chains
         .get_mut(&id("m"))
@@ -182,7 +177,7 @@ pub fn chain_mut(world: &mut World) -> &mut ChainFacts {
         .unwrap()
 }
 
-pub fn pre_commit(epoch: i64, comm_r: &str) -> PreCommitOnChainInfo {
+pub(crate) fn pre_commit(epoch: i64, comm_r: &str) -> PreCommitOnChainInfo {
     PreCommitOnChainInfo {
         info: PreCommitInfo {
             seal_proof: proof(),
@@ -198,7 +193,7 @@ pub fn pre_commit(epoch: i64, comm_r: &str) -> PreCommitOnChainInfo {
     }
 }
 
-pub fn on_chain(comm_r: &str) -> SectorOnChainInfo {
+pub(crate) fn on_chain(comm_r: &str) -> SectorOnChainInfo {
     SectorOnChainInfo {
         sector_number: SectorNumber(0),
         seal_proof: proof(),
@@ -216,7 +211,7 @@ fn proof() -> SealProof {
 }
 
 /// An adopted sector 0 in a phase, with what it has by then.
-pub fn sector(phase: SectorPhase) -> Sector {
+pub(crate) fn sector(phase: SectorPhase) -> Sector {
     let spec = serde_json::from_value(json!({
         "minerRef": {"name": "m"}, "groupRef": {"name": "g"}, "number": 0,
         "sealProof": "StackedDrg2KiBV1P1",
@@ -253,7 +248,11 @@ pub fn sector(phase: SectorPhase) -> Sector {
 }
 
 /// Gives a sector a task, and what the sealer says of it.
-pub fn with_task(mut sector: Sector, kind: TaskKind, report: Option<serde_json::Value>) -> Sector {
+pub(crate) fn with_task(
+    mut sector: Sector,
+    kind: TaskKind,
+    report: Option<serde_json::Value>,
+) -> Sector {
     let pod = sealer_pod("node-a");
     let status = sector.status.as_mut().unwrap();
     status.tasks = 1;
@@ -271,7 +270,7 @@ pub fn with_task(mut sector: Sector, kind: TaskKind, report: Option<serde_json::
     sector
 }
 
-pub fn message(name: &str, kind: MessageKind, status: ChainMessageStatus) -> ChainMessage {
+pub(crate) fn message(name: &str, kind: MessageKind, status: ChainMessageStatus) -> ChainMessage {
     let spec = ChainMessageSpec {
         miner_ref: LocalRef::new("m"),
         kind,
@@ -289,7 +288,7 @@ pub fn message(name: &str, kind: MessageKind, status: ChainMessageStatus) -> Cha
     message
 }
 
-pub fn signed(state: MessageState, nonce: u64) -> ChainMessageStatus {
+pub(crate) fn signed(state: MessageState, nonce: u64) -> ChainMessageStatus {
     ChainMessageStatus {
         state: Some(state),
         nonce: Some(nonce),
@@ -304,7 +303,7 @@ pub fn signed(state: MessageState, nonce: u64) -> ChainMessageStatus {
     }
 }
 
-pub fn found(nonce: u64, epoch: i64, exit_code: i64) -> Option<Lookup> {
+pub(crate) fn found(nonce: u64, epoch: i64, exit_code: i64) -> Option<Lookup> {
     Some(Lookup {
         cid: format!("cid-{nonce}"),
         epoch: Epoch(epoch),
@@ -316,7 +315,7 @@ pub fn found(nonce: u64, epoch: i64, exit_code: i64) -> Option<Lookup> {
 }
 
 /// The one new status of a sector that a plan asks for.
-pub fn new_status(actions: &[Action]) -> &SectorStatus {
+pub(crate) fn new_status(actions: &[Action]) -> &SectorStatus {
     let mut found = actions.iter().filter_map(|a| match a {
         Action::PatchSector { status, .. }
         | Action::DrawTicket { status, .. }
@@ -334,7 +333,7 @@ pub fn new_status(actions: &[Action]) -> &SectorStatus {
 }
 
 /// The one new status of a message that a plan asks for.
-pub fn new_message(actions: &[Action]) -> &ChainMessageStatus {
+pub(crate) fn new_message(actions: &[Action]) -> &ChainMessageStatus {
     let mut found = actions.iter().filter_map(|a| match a {
         Action::PatchMessage { status, .. } | Action::PushMessage { status, .. } => Some(status),
         _ => None,
@@ -344,7 +343,7 @@ pub fn new_message(actions: &[Action]) -> &ChainMessageStatus {
         .unwrap_or_else(|| panic!("no message status in {actions:#?}"))
 }
 
-pub fn reason(status: &SectorStatus) -> &str {
+pub(crate) fn reason(status: &SectorStatus) -> &str {
     &status
         .conditions
         .iter()

@@ -1,13 +1,11 @@
 //! The life of a message, as data.
 
-mod support;
-
+use crate::support::*;
 use filstar_chain::types::Epoch;
 use filstar_crds::{ChainMessageStatus, MessageKind, MessageState};
 use filstar_operator::action::Action;
 use filstar_operator::plan::plan;
 use filstar_operator::world::World;
-use support::*;
 
 const NAME: &str = "t01000-0-precommit-1";
 

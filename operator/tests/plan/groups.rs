@@ -1,13 +1,11 @@
 //! Pledging and pods, as data.
 
-mod support;
-
+use crate::support::*;
 use filstar_chain::types::BitField;
 use filstar_crds::SectorPhase;
 use filstar_operator::action::Action;
 use filstar_operator::plan::{plan, pledge, pods};
 use filstar_operator::world::{ChainProblem, World};
-use support::*;
 
 fn pledged(world: &World) -> Vec<String> {
     plan(world, at(0))
@@ -148,7 +146,7 @@ fn a_pod_with_work_outlives_a_change_of_its_template() {
             .iter()
             .any(|a| matches!(a, Action::DeletePod { .. }))
     );
-    let idle = support::world();
+    let idle = crate::support::world();
     assert!(
         plan(&idle, at(0))
             .iter()

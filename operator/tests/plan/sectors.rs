@@ -1,14 +1,12 @@
 //! The way of a sector, as data: a world in, actions out.
 
-mod support;
-
+use crate::support::*;
 use filstar_chain::types::BitField;
 use filstar_crds::{MessageKind, MessageState, SectorPhase, StoreRef, TaskClass, TaskKind};
 use filstar_operator::action::{Action, Collateral};
 use filstar_operator::plan::plan;
 use filstar_operator::world::{ChainProblem, World};
 use serde_json::json;
-use support::*;
 
 fn with(sector: filstar_crds::Sector) -> World {
     let mut world = world();

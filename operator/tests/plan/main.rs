@@ -1,0 +1,16 @@
+//! Plans as data: a world in, actions out. One program, so that it is linked once.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot get fails it")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks at the actions that it is about"
+)]
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "helpers make what the fields take"
+)]
+
+mod groups;
+mod messages;
+mod sectors;
+mod support;
