@@ -84,7 +84,7 @@ fn numbers_are_used_once(landed: &[Landed], method: u64, numbers: &[i64]) -> any
     )
 }
 
-/// One ChainMessage, and one only, has the message that landed.
+/// One `ChainMessage`, and one only, has the message that landed.
 fn is_written_down(one: &Landed, messages: &[ChainMessage]) -> anyhow::Result<()> {
     let status = |m: &ChainMessage| m.status.clone().unwrap_or_default();
     let with_cid: Vec<_> = messages

@@ -25,10 +25,10 @@ impl Value {
     /// # Errors
     /// When it is something else.
     pub fn list(&self) -> anyhow::Result<&[Self]> {
-        match self {
-            Self::List(items) => Ok(items),
-            other => bail!("expected a list, found {other:?}"),
-        }
+        let Self::List(items) = self else {
+            bail!("expected a list, found {self:?}")
+        };
+        Ok(items)
     }
 
     /// The item of a list.
@@ -46,10 +46,10 @@ impl Value {
     /// # Errors
     /// When it is something else.
     pub fn int(&self) -> anyhow::Result<i64> {
-        match self {
-            Self::Int(number) => Ok(i64::try_from(*number)?),
-            other => bail!("expected a number, found {other:?}"),
-        }
+        let Self::Int(number) = self else {
+            bail!("expected a number, found {self:?}")
+        };
+        Ok(i64::try_from(*number)?)
     }
 }
 

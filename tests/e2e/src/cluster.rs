@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::wait_until;
 
 /// How long the API server may be away.
-const AWAY: Duration = Duration::from_secs(120);
+const AWAY: Duration = Duration::from_mins(2);
 
 /// What a command said.
 #[derive(Clone, Debug)]

@@ -31,7 +31,7 @@ pub enum Death {
 /// # Errors
 /// When there is none for two minutes.
 pub async fn leader(cluster: &Cluster) -> anyhow::Result<Pod> {
-    wait_until("an operator leads", Duration::from_secs(120), async || {
+    wait_until("an operator leads", Duration::from_mins(2), async || {
         find(cluster).await
     })
     .await
@@ -75,7 +75,7 @@ pub async fn kill(cluster: &Cluster, death: Death) -> anyhow::Result<()> {
             // A process that was killed before holds the Lease until kubelet has started it again.
             let what = "the process of the operator that leads";
             let find = async || process(&leader(cluster).await?).map(Some);
-            host::kill(wait_until(what, Duration::from_secs(120), find).await?).await
+            host::kill(wait_until(what, Duration::from_mins(2), find).await?).await
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::setup::{Keys, Signs};
 use crate::{Audit, Chain, Cluster, Setup, diagnosis, nodes, operator, wait_until, wait_while};
 
 /// Nothing of ours takes longer.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
+const LIMIT: Duration = Duration::from_mins(20);
 /// From a number to its daily proof, the SNARK on a machine that has more to do.
-const SEALING: Duration = Duration::from_secs(10 * 60);
+const SEALING: Duration = Duration::from_mins(10);
 
 /// A test's world.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ impl Scenario {
             .context("a Service without address")?;
         this.chain = Chain::new(&address, this.keys.admin.clone())?;
         let what = "the chain answers";
-        wait_until(what, Duration::from_secs(60), async || {
+        wait_until(what, Duration::from_mins(1), async || {
             this.chain.head().await.map(Some)
         })
         .await?;
@@ -192,7 +192,7 @@ impl Scenario {
     pub async fn devnet_ready(&self) -> anyhow::Result<()> {
         wait_until(
             "the chain's pod is ready",
-            Duration::from_secs(120),
+            Duration::from_mins(2),
             async || {
                 let deployment: Deployment = self.cluster.must(&self.namespace, "devnet").await?;
                 let ready = deployment.status.and_then(|s| s.ready_replicas);
@@ -362,7 +362,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// The SealingGroup.
+    /// The `SealingGroup`.
     ///
     /// # Errors
     /// When there is none.
@@ -388,40 +388,43 @@ impl Scenario {
             .await
     }
 
-    /// Deletes the chain's pod at once, and waits until another one answers.
+    /// Deletes the chain's pod at once, and waits until another one answers, that forgot nothing.
     ///
     /// # Errors
-    /// When none does.
+    /// When none does, or it did.
     pub async fn restart_devnet(&self) -> anyhow::Result<()> {
-        let pods: Vec<Pod> = self
-            .cluster
-            .list(&self.namespace, "app.kubernetes.io/name=filstar-devnet")
-            .await?;
+        const LABEL: &str = "app.kubernetes.io/name=filstar-devnet";
+        let before = self.chain.history().await?;
+        let pods: Vec<Pod> = self.cluster.list(&self.namespace, LABEL).await?;
         let names: Vec<String> = pods.into_iter().filter_map(|p| p.metadata.name).collect();
         for name in &names {
             self.cluster.kill_pod(&self.namespace, name).await?;
         }
-        wait_until(
-            "another pod of the chain",
-            Duration::from_secs(60),
-            async || {
-                let pods: Vec<Pod> = self
-                    .cluster
-                    .list(&self.namespace, "app.kubernetes.io/name=filstar-devnet")
-                    .await?;
-                let fresh = |p: &Pod| p.metadata.name.as_ref().is_some_and(|n| !names.contains(n));
-                Ok((!pods.is_empty() && pods.iter().all(fresh)).then_some(()))
-            },
-        )
+        let what = "another pod of the chain is ready";
+        wait_until(what, Duration::from_mins(2), async || {
+            let pods: Vec<Pod> = self.cluster.list(&self.namespace, LABEL).await?;
+            let fresh = |p: &Pod| p.metadata.name.as_ref().is_some_and(|n| !names.contains(n));
+            Ok((!pods.is_empty() && pods.iter().all(|p| fresh(p) && is_ready(p))).then_some(()))
+        })
         .await?;
-        self.devnet_ready().await?;
-        wait_until(
-            "the chain answers again",
-            Duration::from_secs(60),
-            async || self.chain.head().await.map(Some),
-        )
+        let what = "the chain answers again";
+        let after = wait_until(what, Duration::from_mins(1), async || {
+            self.chain.history().await.map(Some)
+        })
         .await?;
+        for one in before {
+            ensure!(
+                after.iter().any(|l| l.cid == one.cid),
+                "the chain forgot {}",
+                one.cid
+            );
+        }
         self.say("the chain was killed and is back");
         Ok(())
     }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }

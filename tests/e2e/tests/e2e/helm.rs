@@ -13,7 +13,7 @@ use filstar_e2e::{Scenario, Setup, operator, scenario, wait_until};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-const MINUTES: Duration = Duration::from_secs(180);
+const MINUTES: Duration = Duration::from_mins(3);
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../helm/filstar");
 const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../helm/filstar-crds");
 
@@ -123,7 +123,7 @@ async fn same_objects(s: &Scenario, before: &[String]) -> anyhow::Result<()> {
 
 async fn exists(kind: &str, wanted: bool) -> anyhow::Result<()> {
     let what = format!("{kind} {NAME} is {}", if wanted { "there" } else { "gone" });
-    wait_until(&what, Duration::from_secs(60), async || {
+    wait_until(&what, Duration::from_mins(1), async || {
         let found = kubectl(
             &[
                 "-n",

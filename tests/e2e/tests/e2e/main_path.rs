@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use serde_json::json;
 
 /// A sector meets its deadline at the latest after two proving periods, of two minutes here.
-const PROOFS: Duration = Duration::from_secs(8 * 60);
+const PROOFS: Duration = Duration::from_mins(8);
 
 fn setup() -> Setup {
     Setup {
@@ -39,7 +39,7 @@ fn e2e_two_sectors_are_sealed_landed_and_proven_on_two_nodes() {
 /// What the group's status says of each pod is what the kernel says of its process.
 async fn pods_are_pinned(s: &Scenario) -> anyhow::Result<()> {
     let what = "two sealer pods say that they are pinned";
-    let group: SealingGroup = wait_until(what, Duration::from_secs(180), async || {
+    let group: SealingGroup = wait_until(what, Duration::from_mins(3), async || {
         let group = s.group().await?;
         let status = group.status.clone().unwrap_or_default();
         let verified = status
@@ -134,12 +134,12 @@ async fn window_proofs_are_accepted(s: &Scenario) -> anyhow::Result<()> {
     s.say("window proofs of both sectors were accepted");
     wait_until(
         "the chain has power for both sectors",
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         async || Ok((s.chain.power(&s.actor).await? == 2 * 2048).then_some(())),
     )
     .await?;
     let what = "the PostBatch has counted the proofs and is well";
-    wait_until(what, Duration::from_secs(60), async || {
+    wait_until(what, Duration::from_mins(1), async || {
         let batch: PostBatch = s.cluster.must(&s.namespace, "e2e").await?;
         let status = batch.status.unwrap_or_default();
         let ready = status

@@ -27,7 +27,7 @@ fn e2e_operator_at_rest_writes_only_its_lease_and_stays_small() {
         s.seal(0, &json!({})).await?;
         s.apply("postbatch.yaml", &[]).await?;
         let what = "the group is ready";
-        wait_until(what, Duration::from_secs(180), async || {
+        wait_until(what, Duration::from_mins(3), async || {
             let group: SealingGroup = s.group().await?;
             let ready = |c: &_| is_true(c, conditions::READY);
             Ok(group
@@ -62,7 +62,7 @@ async fn calm(s: &Scenario) -> anyhow::Result<()> {
     let (mut audit, mut since) = (Audit::from_now()?, Instant::now());
     wait_until(
         "the operator has nothing left to write",
-        Duration::from_secs(180),
+        Duration::from_mins(3),
         async || {
             if !writes(&audit)?.is_empty() {
                 (audit, since) = (Audit::from_now()?, Instant::now());
@@ -82,7 +82,7 @@ async fn rest(s: &Scenario) -> anyhow::Result<()> {
     let (audit, begun, head) = (Audit::from_now()?, Instant::now(), s.chain.head().await?);
     wait_until(
         "the time is over",
-        span + Duration::from_secs(60),
+        span + Duration::from_mins(1),
         async || Ok((begun.elapsed() > span).then_some(())),
     )
     .await?;

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::json;
 
-const MINUTES: Duration = Duration::from_secs(180);
+const MINUTES: Duration = Duration::from_mins(3);
 
 fn phase_is(wanted: SectorPhase) -> impl Fn(&SectorStatus) -> bool {
     move |s| s.phase == Some(wanted)

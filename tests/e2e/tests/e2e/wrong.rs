@@ -10,7 +10,7 @@ use filstar_e2e::{Scenario, Setup, scenario, wait_until};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
-const MINUTES: Duration = Duration::from_secs(120);
+const MINUTES: Duration = Duration::from_mins(2);
 
 /// Waits until a condition is as asked.
 async fn condition_is(
