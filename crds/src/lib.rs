@@ -10,6 +10,10 @@
     unreachable_pub,
     reason = "the KubeSchema derive repeats each struct inside a function, where its `pub` reaches nobody"
 )]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "columns of a kind repeat the keys of `printcolumn`, as they must"
+)]
 
 mod common;
 mod condition;
