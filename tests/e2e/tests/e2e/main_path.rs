@@ -11,14 +11,14 @@ use filstar_e2e::{Scenario, Setup, books, host, scenario, wait_until};
 use kube::ResourceExt as _;
 use serde_json::json;
 
-/// A sector meets its deadline at the latest after two proving periods, of two minutes here.
+/// A sector meets its deadline at the latest after two proving periods, of 72 seconds here.
 const PROOFS: Duration = Duration::from_mins(8);
 
 fn setup() -> Setup {
     Setup {
         need: Need::Nodes(2),
-        deadlines: 5,
-        window: 24,
+        deadlines: 4,
+        window: 18,
         ..Setup::new("main-path", 1100)
     }
 }
