@@ -1,6 +1,8 @@
 //! The report: what is there, how it is, what it cost. A text from a snapshot and the time.
 
-use filstar_crds::{ChainMessage, PostBatch, Sector, TimelineEntry};
+use filstar_crds::{
+    ChainMessage, Miner, PostBatch, SealingGroup, Sector, SectorStore, TimelineEntry,
+};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -30,42 +32,50 @@ pub(crate) fn report(snapshot: &Snapshot, now: Timestamp) -> String {
 }
 
 fn heads(snapshot: &Snapshot) -> String {
-    let mut out = String::new();
-    for m in &snapshot.miners {
-        let s = m.status.clone().unwrap_or_default();
-        out += &format!(
-            "Miner {}: {} {}, power {}, available {}\n",
-            m.name_any(),
-            m.spec.actor_id,
-            ready_reason(&s.conditions),
-            s.power.as_deref().unwrap_or("-"),
-            s.available_balance.as_deref().unwrap_or("-"),
-        );
-    }
-    for g in &snapshot.groups {
-        let s = g.status.clone().unwrap_or_default();
-        let pods = s.pods_ready.as_deref().unwrap_or("-");
-        out += &format!(
-            "Group {}: {}, pods {pods}, {} sectors in flight, {} proving\n",
-            g.name_any(),
-            ready_reason(&s.conditions),
-            s.in_flight,
-            s.proving,
-        );
-        for p in &s.pods {
-            let placement = p.placement.as_deref().unwrap_or("placement not known yet");
-            out += &format!("  {} on {}: {}, {placement}\n", p.name, p.node, p.phase);
-        }
-    }
-    for st in &snapshot.stores {
-        let s = st.status.clone().unwrap_or_default();
-        let used = s
-            .used_percent
-            .map(|u| format!(", {u}% used"))
-            .unwrap_or_default();
-        out += &format!("Store {}: {} sectors{used}\n", st.name_any(), s.sectors);
-    }
-    out
+    let miners = snapshot.miners.iter().map(miner);
+    let groups = snapshot.groups.iter().map(group);
+    let stores = snapshot.stores.iter().map(store);
+    miners.chain(groups).chain(stores).collect()
+}
+
+fn miner(miner: &Miner) -> String {
+    let s = miner.status.clone().unwrap_or_default();
+    format!(
+        "Miner {}: {} {}, power {}, available {}\n",
+        miner.name_any(),
+        miner.spec.actor_id,
+        ready_reason(&s.conditions),
+        s.power.as_deref().unwrap_or("-"),
+        s.available_balance.as_deref().unwrap_or("-"),
+    )
+}
+
+fn group(group: &SealingGroup) -> String {
+    let s = group.status.clone().unwrap_or_default();
+    let head = format!(
+        "Group {}: {}, pods {}, {} sectors in flight, {} proving\n",
+        group.name_any(),
+        ready_reason(&s.conditions),
+        s.pods_ready.as_deref().unwrap_or("-"),
+        s.in_flight,
+        s.proving,
+    );
+    let pods = s.pods.iter().map(|p| {
+        let placement = p.placement.as_deref().unwrap_or("placement not known yet");
+        format!("  {} on {}: {}, {placement}\n", p.name, p.node, p.phase)
+    });
+    std::iter::once(head).chain(pods).collect()
+}
+
+fn store(store: &SectorStore) -> String {
+    let s = store.status.clone().unwrap_or_default();
+    let used = s.used_percent.map(|u| format!(", {u}% used"));
+    format!(
+        "Store {}: {} sectors{}\n",
+        store.name_any(),
+        s.sectors,
+        used.unwrap_or_default()
+    )
 }
 
 fn sectors(sectors: &[Sector], now: Timestamp) -> String {

@@ -29,9 +29,9 @@ pub(crate) async fn watch(
         match Snapshot::read(client, namespace).await {
             Ok(now) => {
                 trouble.clear();
-                changes(&seen, &now)
-                    .iter()
-                    .for_each(|line| say(start, line));
+                for line in changes(&seen, &now) {
+                    say(start, &line);
+                }
                 if Summary::of(&now).reached(sectors) {
                     return Ok(ExitCode::SUCCESS);
                 }
