@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn durations_are_go_style() {
-        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_mins(90)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for text in ["", "5", "m", "5x", "1.5h", "99999999999999999999h"] {
             assert!(parse_duration(text).is_err(), "{text}");
