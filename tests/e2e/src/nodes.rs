@@ -1,7 +1,7 @@
 //! Who may run when: nodes have one CPU each for a sealer pod alone, and some scenarios bear no other beside them.
 //!
-//! Nodes are given out in the order in which they were asked for. A scenario that must be alone runs when no other does,
-//! so mostly at the end.
+//! Whoever finds what it needs takes it: so the scenarios that need one node keep both busy, and those that need more come
+//! at the end.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -25,15 +25,12 @@ struct Desk {
     running: usize,
     /// One of them must be alone.
     closed: bool,
-    /// The next number to give to who asks for nodes, and the number whose turn it is.
-    tickets: (u64, u64),
 }
 
 static DESK: Mutex<Desk> = Mutex::new(Desk {
     free: Vec::new(),
     running: 0,
     closed: false,
-    tickets: (0, 0),
 });
 static TURNED: Condvar = Condvar::new();
 static BEGUN: std::sync::Once = std::sync::Once::new();
@@ -68,18 +65,8 @@ pub fn take(need: Need) -> Taken {
         Need::Nodes(count) => (count.min(NODES.len()), false),
         Need::Alone => (1, true),
     };
-    if alone {
-        desk = wait_for(desk, |d| d.running == 0);
-    } else if count == 0 {
-        desk = wait_for(desk, |d| !d.closed);
-    } else {
-        let mine = desk.tickets.0;
-        desk.tickets.0 += 1;
-        desk = wait_for(desk, |d| {
-            d.tickets.1 == mine && !d.closed && d.free.len() >= count
-        });
-        desk.tickets.1 += 1;
-    }
+    let fits = |d: &Desk| !d.closed && d.free.len() >= count && (!alone || d.running == 0);
+    desk = wait_for(desk, fits);
     desk.running += 1;
     desk.closed = alone;
     let names = desk.free.drain(..count).collect();
