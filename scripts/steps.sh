@@ -47,8 +47,9 @@ skipped() {
   say "==> $1: skipped, $2"
 }
 
+# summary [STATUS]: the table, and the end of the script.
 summary() {
-  local code=$? entry state took name
+  local code=${1-$?} entry state took name
   trap - EXIT
   ((${#STEPS[@]})) || [[ -n $CURRENT ]] || exit "$code"
   say
