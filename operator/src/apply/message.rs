@@ -62,8 +62,9 @@ impl Applier {
         let node = self.node(miner)?;
         let mut message = unsigned(&object.spec)?;
         let max_fee = amount("maxFee", &object.spec.max_fee)?;
-        // From here to the end of the store nobody else signs for this sender.
-        let mut floor = self.nonces.turn(&object.spec.from).await;
+        let genesis = node.genesis().await.map_err(|e| self.count_rpc(e))?;
+        // From here to the end of the store nobody else signs for this sender on this chain.
+        let mut floor = self.nonces.turn(&genesis.key, &object.spec.from).await;
         let head = node.chain_head().await.map_err(|e| self.count_rpc(e))?;
         message.nonce = self
             .next_nonce(&node, &head, &message)
