@@ -1,0 +1,1 @@
+//! Large buffers on the largest pages that the machine gives.

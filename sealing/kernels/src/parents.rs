@@ -1,0 +1,1 @@
+//! The parents of all nodes in a file that all sectors of a proof type share.

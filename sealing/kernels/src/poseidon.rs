@@ -1,0 +1,1 @@
+//! Poseidon over the scalar field of BLS12-381.

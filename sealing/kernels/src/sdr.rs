@@ -1,0 +1,1 @@
+//! Labels of the layers of one or several sectors in lock step.

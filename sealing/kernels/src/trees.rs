@@ -1,0 +1,1 @@
+//! Trees of PC2: columns, octal trees, the replica.
