@@ -35,6 +35,22 @@ pub mod kinds {
     pub const ON_TIME: &str = "OnTime";
     /// SectorStore: used up to its bound.
     pub const FULL: &str = "Full";
+    /// SealingNode: the clock is disciplined and near the right time.
+    pub const CLOCK_SYNCED: &str = "ClockSynced";
+    /// SealingNode: all GPUs can be used.
+    pub const GPUS_HEALTHY: &str = "GpusHealthy";
+    /// SealingNode: all scratch file systems answer and can be written.
+    pub const DISKS_HEALTHY: &str = "DisksHealthy";
+    /// SealingNode: nothing new starts here.
+    pub const QUIESCING: &str = "Quiescing";
+    /// SealingNode: pods and sectors leave.
+    pub const DRAIN_IN_PROGRESS: &str = "DrainInProgress";
+    /// SealingNode: something keeps pods or sectors here; the message names it.
+    pub const DRAIN_BLOCKED: &str = "DrainBlocked";
+    /// SealingNode: nothing of ours is left here.
+    pub const DRAINED: &str = "Drained";
+    /// SealingNode: what the node's agent writes; the operator writes the others.
+    pub const AGENT: [&str; 3] = [CLOCK_SYNCED, GPUS_HEALTHY, DISKS_HEALTHY];
 }
 
 /// Sets one condition. The transition time changes only when the status does.

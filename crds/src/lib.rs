@@ -1,7 +1,7 @@
 //! The Kubernetes API of Filstar: kinds, fields, defaults and rules, group `filstar.io/v1alpha1`.
 //!
 //! Users write [`Miner`], [`SealingGroup`], [`GasPolicy`], [`SectorStore`] and [`PostBatch`]; the operator
-//! writes [`Sector`] and [`ChainMessage`]. Specs belong to users and are never changed by Filstar. Each
+//! writes [`Sector`] and [`ChainMessage`]; each node's agent makes its [`SealingNode`]. Specs belong to users and are never changed by Filstar. Each
 //! writer of a status has a field manager of its own, see [`managers`].
 //!
 //! The YAML of the CRDs is generated from these types by the program `crdgen`; see [`crds`].
@@ -24,6 +24,7 @@ mod names;
 mod parse;
 mod postbatch;
 mod sealinggroup;
+mod sealingnode;
 mod sector;
 mod store;
 
@@ -47,6 +48,11 @@ pub use sealinggroup::{
     Backend, Concurrency, Finalize, GateStatus, Lane, LanePhase, NodeFit, Placement,
     PlacementPolicy, Pledge, PledgeMode, PodStatus, Scratch, SealingGroup, SealingGroupSpec,
     SealingGroupStatus,
+};
+pub use sealingnode::{
+    CoreGroup, DiskKind, Gpu, GpuHealth, HugePages, Inventory, KubeletPolicies, Maintenance,
+    NodePod, NodeSector, NotOnChain, NumaNode, ScratchDisk, SealingNode, SealingNodeSpec,
+    SealingNodeStatus,
 };
 pub use sector::{
     Attempts, Binding, Failure, MessageRefs, Progress, Randomness, Restart, SealerReport, Sector,
@@ -73,6 +79,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         GasPolicy::crd(),
         SectorStore::crd(),
         PostBatch::crd(),
+        SealingNode::crd(),
         Sector::crd(),
         ChainMessage::crd(),
     ]

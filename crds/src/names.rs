@@ -40,4 +40,6 @@ pub mod managers {
     pub const SEALER: &str = "filstar-sealer";
     /// The prove role's: `status.prover` of PostBatches.
     pub const PROVER: &str = "filstar-prover";
+    /// The agent role's: `status.inventory` and three conditions of its node's SealingNode.
+    pub const AGENT: &str = "filstar-agent";
 }

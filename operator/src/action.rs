@@ -5,7 +5,7 @@ use filstar_chain::node::PreCommitInfo;
 use filstar_chain::types::{AttoFil, Epoch};
 use filstar_crds::{
     ChainMessageSpec, ChainMessageStatus, GasPolicyStatus, MinerStatus, PostBatchStatus,
-    SealingGroupStatus, SectorSpec, SectorStatus, SectorStoreStatus,
+    SealingGroupStatus, SealingNodeStatus, SectorSpec, SectorStatus, SectorStoreStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
 
@@ -167,6 +167,8 @@ pub enum StatusPatch {
     Store(SectorStoreStatus),
     /// A `PostBatch`'s.
     Batch(PostBatchStatus),
+    /// A `SealingNode`'s; the agent's part is left out of the write.
+    Node(SealingNodeStatus),
     /// A condition on an object that our types cannot read: kind (plural), reason, message.
     Unreadable {
         /// Plural of the kind.

@@ -143,6 +143,7 @@ impl Metrics {
             ("ChainMessage", world.messages.len()),
             ("Pod", world.pods.len()),
             ("Node", world.nodes.len()),
+            ("SealingNode", world.sealing_nodes.len()),
         ];
         for (kind, size) in sizes {
             self.objects.with_label_values(&[kind]).set(count(size));

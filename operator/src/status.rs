@@ -6,6 +6,7 @@
 mod batch;
 mod group;
 mod miner;
+mod node;
 mod policy;
 mod store;
 
@@ -32,6 +33,9 @@ pub fn status(world: &World, now: Now) -> Vec<Action> {
     });
     collect(&mut actions, &world.batches, |id, o| {
         batch::status(world, now, id, o).map(StatusPatch::Batch)
+    });
+    collect(&mut actions, &world.sealing_nodes, |id, o| {
+        node::status(world, now, id, o).map(StatusPatch::Node)
     });
     for ((plural, id), why) in &world.unreadable {
         let message = format!(

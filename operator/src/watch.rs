@@ -1,6 +1,6 @@
 //! Watches the API server and tells the owner of the world what changed.
 //!
-//! In: watch streams of our seven kinds, of the pods that we made and of the nodes. Out: [`Change`]s on one
+//! In: watch streams of our eight kinds, of the pods that we made and of the nodes. Out: [`Change`]s on one
 //! bounded channel. Effects: reads only. Never: one object that our types cannot read stops the others.
 
 mod guard;
@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use filstar_crds::{
-    ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, Sector, SectorStore, labels,
+    ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, SealingNode, Sector, SectorStore,
+    labels,
 };
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -48,12 +49,13 @@ impl std::fmt::Debug for Event {
 }
 
 /// Plurals of all kinds that are watched.
-pub const PLURALS: [&str; 9] = [
+pub const PLURALS: [&str; 10] = [
     Miner::PLURAL,
     SealingGroup::PLURAL,
     GasPolicy::PLURAL,
     SectorStore::PLURAL,
     PostBatch::PLURAL,
+    SealingNode::PLURAL,
     Sector::PLURAL,
     ChainMessage::PLURAL,
     Pod::PLURAL,
@@ -67,6 +69,7 @@ pub fn start(client: &Client, events: &mpsc::Sender<Event>) {
     spawn::<GasPolicy>(client, events);
     spawn::<SectorStore>(client, events);
     spawn::<PostBatch>(client, events);
+    spawn::<SealingNode>(client, events);
     spawn::<Sector>(client, events);
     spawn::<ChainMessage>(client, events);
     spawn::<Pod>(client, events);

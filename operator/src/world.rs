@@ -10,7 +10,9 @@ mod index;
 
 use std::collections::BTreeMap;
 
-use filstar_crds::{ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, Sector, SectorStore};
+use filstar_crds::{
+    ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, SealingNode, Sector, SectorStore,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
@@ -74,6 +76,8 @@ pub struct World {
     pub pods: Index<Pod>,
     /// Nodes.
     pub nodes: Index<Node>,
+    /// What the agents say of nodes, and requests for maintenance; no namespace, the name is the node's.
+    pub sealing_nodes: Index<SealingNode>,
     /// Objects that our types cannot read: plural and id, with the reason. What was last readable of
     /// them stays in its index.
     pub unreadable: BTreeMap<(String, Id), Unreadable>,

@@ -23,7 +23,10 @@ pub(super) fn apply(
             fields.remove(*field);
         }
     }
-    let mut metadata = json!({ "name": id.name, "namespace": id.namespace });
+    let mut metadata = json!({ "name": id.name });
+    if !id.namespace.is_empty() {
+        metadata["namespace"] = json!(id.namespace);
+    }
     if let Some(version) = version {
         metadata["resourceVersion"] = json!(version);
     }
@@ -59,6 +62,13 @@ pub(super) fn status(id: &Id, status: &StatusPatch) -> Result<Value, Error> {
             &["capacity", "usedPercent"],
         ),
         StatusPatch::Batch(status) => apply("PostBatch", id, None, status, &["prover"]),
+        StatusPatch::Node(status) => {
+            let mut status = status.clone();
+            status
+                .conditions
+                .retain(|c| !conditions::AGENT.contains(&c.type_.as_str()));
+            apply("SealingNode", id, None, &status, &["inventory"])
+        }
         StatusPatch::Unreadable { plural, message } => {
             let kind = kind_of(plural)
                 .ok_or_else(|| Error::Invalid(format!("{plural} have no conditions of ours")))?;
@@ -82,6 +92,7 @@ pub fn kind_of(plural: &str) -> Option<&'static str> {
         "gaspolicies" => "GasPolicy",
         "sectorstores" => "SectorStore",
         "postbatches" => "PostBatch",
+        "sealingnodes" => "SealingNode",
         "sectors" => "Sector",
         "chainmessages" => "ChainMessage",
         _ => return None,
@@ -90,7 +101,10 @@ pub fn kind_of(plural: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use filstar_crds::{PostBatchStatus, SealerReport, SectorPhase, SectorStoreStatus, TaskState};
+    use filstar_crds::{
+        Inventory, PostBatchStatus, SealerReport, SealingNodeStatus, SectorPhase,
+        SectorStoreStatus, TaskState, set_condition,
+    };
 
     use super::*;
 
@@ -146,6 +160,24 @@ mod tests {
         .unwrap();
         let body = status(&Id::new("ns", "b"), &StatusPatch::Batch(batch)).unwrap();
         assert_eq!(body["status"], json!({"accepted": 3, "faultySectors": 0}));
+    }
+
+    #[test]
+    fn a_nodes_body_lacks_what_its_agent_writes_and_has_no_namespace() {
+        let mut node = SealingNodeStatus {
+            inventory: Some(Inventory::default()),
+            work_lost: Some("nothing".into()),
+            ..SealingNodeStatus::default()
+        };
+        for kind in [conditions::READY, conditions::GPUS_HEALTHY] {
+            let list = &mut node.conditions;
+            set_condition(list, kind, true, "Well", "", None, Timestamp::UNIX_EPOCH);
+        }
+        let body = status(&Id::new("", "node-a"), &StatusPatch::Node(node)).unwrap();
+        assert_eq!(body["metadata"], json!({"name": "node-a"}));
+        assert!(body["status"].get("inventory").is_none());
+        assert_eq!(body["status"]["conditions"].as_array().unwrap().len(), 1);
+        assert_eq!(body["status"]["conditions"][0]["type"], "Ready");
     }
 
     #[test]

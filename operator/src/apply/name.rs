@@ -54,6 +54,7 @@ fn status_kind(status: &StatusPatch) -> &'static str {
         StatusPatch::Policy(_) => "GasPolicy",
         StatusPatch::Store(_) => "SectorStore",
         StatusPatch::Batch(_) => "PostBatch",
+        StatusPatch::Node(_) => "SealingNode",
         StatusPatch::Unreadable { .. } => "Unreadable",
     }
 }

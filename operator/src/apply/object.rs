@@ -2,7 +2,8 @@
 
 use filstar_crds::{
     ChainMessage, ChainMessageStatus, GasPolicy, MessageState, Miner, PostBatch, SealingGroup,
-    Sector, SectorPhase, SectorSpec, SectorStatus, SectorStore, finalizers, labels, managers,
+    SealingNode, Sector, SectorPhase, SectorSpec, SectorStatus, SectorStore, finalizers, labels,
+    managers,
 };
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
@@ -157,6 +158,7 @@ impl Applier {
             StatusPatch::Policy(_) => self.apply_status::<GasPolicy>(id, body).await,
             StatusPatch::Store(_) => self.apply_status::<SectorStore>(id, body).await,
             StatusPatch::Batch(_) => self.apply_status::<PostBatch>(id, body).await,
+            StatusPatch::Node(_) => self.apply_node_status(id, &body).await,
             StatusPatch::Unreadable { plural, message } => {
                 self.report_unreadable(id, plural, message, &body).await
             }
@@ -173,8 +175,12 @@ impl Applier {
         let kind = body::kind_of(plural).unwrap_or_default();
         let gvk = GroupVersionKind::gvk(filstar_crds::GROUP, filstar_crds::VERSION, kind);
         let resource = kube::core::ApiResource::from_gvk_with_plural(&gvk, plural);
-        let api: Api<kube::core::DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
+        let client = self.client.clone();
+        let api: Api<kube::core::DynamicObject> = if id.namespace.is_empty() {
+            Api::all_with(client, &resource)
+        } else {
+            Api::namespaced_with(client, &id.namespace, &resource)
+        };
         let params = PatchParams::apply(managers::OPERATOR).force();
         let patch = Patch::Apply(body);
         self.write("Unreadable", api.patch_status(&id.name, &params, &patch))
@@ -199,6 +205,15 @@ impl Applier {
         let patch = Patch::Apply(&body);
         let call = api.patch_status(&id.name, &params, &patch);
         Ok(applied(self.write(K::PLURAL, call).await?))
+    }
+
+    /// The same for the one kind that has no namespace.
+    async fn apply_node_status(&self, id: &Id, body: &Value) -> Result<Change, Error> {
+        let api: Api<Guarded<SealingNode>> = Api::all(self.client.clone());
+        let params = PatchParams::apply(managers::OPERATOR).force();
+        let patch = Patch::Apply(body);
+        let call = api.patch_status(&id.name, &params, &patch);
+        Ok(applied(self.write(SealingNode::PLURAL, call).await?))
     }
 
     async fn merge<K>(&self, id: &Id, body: &Value) -> Result<Change, Error>

@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use filstar_crds::{ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, Sector, SectorStore};
+use filstar_crds::{
+    ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, SealingNode, Sector, SectorStore,
+};
 use k8s_openapi::api::core::v1::{Node, Pod, Volume};
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -63,6 +65,13 @@ impl Kind for PostBatch {
     const PLURAL: &'static str = "postbatches";
     fn index(world: &mut World) -> &mut Index<Self> {
         &mut world.batches
+    }
+}
+
+impl Kind for SealingNode {
+    const PLURAL: &'static str = "sealingnodes";
+    fn index(world: &mut World) -> &mut Index<Self> {
+        &mut world.sealing_nodes
     }
 }
 
