@@ -33,6 +33,7 @@ use crate::common::{LocalRef, Toleration};
     printcolumn(name = "Pledge", type_ = "string", json_path = ".status.conditions[?(@.type=='PledgeOpen')].reason"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.spec.placement.policy == 'Preferred' || self.spec.lanes.all(l, l.cpus > 0)").message("a lane with cpus: 0 shares CPUs and cannot prove its placement: give it cpus, or set placement.policy: Preferred"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a SealingGroup has at most 40 characters, since pods and labels carry it")
 )]
 #[serde(rename_all = "camelCase")]
@@ -140,8 +141,9 @@ pub struct Lane {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub phases: Vec<LanePhase>,
-    /// Whole CPUs of the pod, exclusive to it.
-    #[schemars(range(min = 1, max = 1024))]
+    /// Whole CPUs of the pod, exclusive to it. 0 shares those that the node's other pods share, and needs
+    /// `placement.policy: Preferred`: for trials and small machines.
+    #[schemars(range(min = 0, max = 1024))]
     pub cpus: u32,
     /// Memory of the pod, such as `64Gi`.
     #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]

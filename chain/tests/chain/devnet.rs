@@ -1,7 +1,7 @@
 //! The client against another implementation of the chain: a running devnet, which shares no code with it.
 //!
-//! Run with a devnet of settings `--demo`:
-//! `FILSTAR_DEVNET_URL=http://127.0.0.1:1234/rpc/v1 FILSTAR_DEVNET_DIR=<its folder> cargo test … -- --ignored devnet`
+//! Run with a devnet of settings `--demo`: `scripts/with-devnet cargo test … --test chain -- --ignored devnet` starts one on
+//! loopback; for another set `FILSTAR_DEVNET_URL` (`http://127.0.0.1:1234/rpc/v1`) and `FILSTAR_DEVNET_DIR` (its folder).
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,20 +39,27 @@ fn node(permission: &str) -> Node {
     Node::new(endpoint, Network::Devnet).unwrap()
 }
 
+/// A healthy node; a chain that has just begun has its first tipset soon.
 async fn healthy() -> Healthy {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let policy = Policy {
-        network: Network::Devnet,
-        max_lag_epochs: 30,
-        genesis: None,
-    };
-    Endpoints::new(vec![node("write")], policy)
-        .healthy(now)
-        .await
-        .unwrap()
+    loop {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let policy = Policy {
+            network: Network::Devnet,
+            max_lag_epochs: 30,
+            genesis: None,
+        };
+        let found = Endpoints::new(vec![node("write")], policy)
+            .healthy(now)
+            .await
+            .unwrap();
+        if found.head.height > Epoch(0) {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 fn control() -> LocalSigner {

@@ -227,9 +227,9 @@ check_all() {
   check "the pod on node-b has one CPU alone" pod_has_exclusive_cpu b node-b
   check "a pod on node-a reaches the API server through its service" pod_reaches_api_by_service a
   check "a pod on node-b reaches the API server through its service" pod_reaches_api_by_service b
-  check "node-b resolves and reaches a service on node-a" pod_reaches_service b a
-  check "node-a resolves and reaches a service on node-b" pod_reaches_service a b
-  check "a pod reaches itself through its service" pod_reaches_service a a
+  check "node-b resolves and reaches a service on node-a" eventually 20 pod_reaches_service b a
+  check "node-a resolves and reaches a service on node-b" eventually 20 pod_reaches_service a b
+  check "a pod reaches itself through its service" eventually 20 pod_reaches_service a a
   check "logs of node-a can be read" logs_show_request a
   check "logs of node-b can be read" logs_show_request b
   check "the audit log has requests, and bodies of leases only" audit_log_works

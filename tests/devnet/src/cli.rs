@@ -388,6 +388,8 @@ async fn serve(handle: Handle, listen: SocketAddr) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;
+    // With port 0 the kernel has chosen one.
+    let listen = listener.local_addr().unwrap_or(listen);
     let height = handle.lock().chain.head().height;
     tracing::info!(%listen, height, "devnet is up");
     let server = axum::serve(listener, router(handle.clone()));

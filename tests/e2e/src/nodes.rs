@@ -1,17 +1,23 @@
-//! Who may run when: nodes have one CPU each for a sealer pod alone, and some scenarios bear no other beside them.
+//! Who may run when: nodes have one CPU each for a sealer pod alone and memory for two more pods on their shared CPUs,
+//! and some scenarios bear no other beside them.
 //!
-//! Whoever finds what it needs takes it: so the scenarios that need one node keep both busy, and those that need more come
-//! at the end.
+//! Whoever finds what it needs takes it: so those that need little keep the machine busy, and those that need it for
+//! themselves come at the end.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Names of the nodes of the local cluster.
 pub const NODES: [&str; 2] = ["node-a", "node-b"];
 
+/// Sealer pods of different scenarios that share the CPUs of a node.
+const PLACES: usize = 2;
+
 /// What a scenario needs for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// This many nodes; others may run meanwhile.
+    /// Room for one sealer pod on the shared CPUs of a node.
+    Place,
+    /// The CPUs for a pod alone of this many nodes; others may run meanwhile.
     Nodes(usize),
     /// One node, and nobody else.
     Alone,
@@ -20,7 +26,10 @@ pub enum Need {
 /// Who has what.
 #[derive(Debug)]
 struct Desk {
+    /// Nodes whose CPU for a pod alone nobody has.
     free: Vec<&'static str>,
+    /// A node's name for each free place on it; the next is the last.
+    places: Vec<&'static str>,
     /// Scenarios that run.
     running: usize,
     /// One of them must be alone.
@@ -29,6 +38,7 @@ struct Desk {
 
 static DESK: Mutex<Desk> = Mutex::new(Desk {
     free: Vec::new(),
+    places: Vec::new(),
     running: 0,
     closed: false,
 });
@@ -40,7 +50,7 @@ static BEGUN: std::sync::Once = std::sync::Once::new();
 pub struct Taken {
     /// Names of nodes.
     pub names: Vec<&'static str>,
-    alone: bool,
+    need: Need,
 }
 
 fn desk() -> MutexGuard<'static, Desk> {
@@ -59,28 +69,40 @@ fn wait_for(
 
 /// Waits until what is needed is free, and takes it.
 pub fn take(need: Need) -> Taken {
-    BEGUN.call_once(|| self::desk().free.extend(NODES));
-    let mut desk = desk();
-    let (count, alone) = match need {
-        Need::Nodes(count) => (count.min(NODES.len()), false),
-        Need::Alone => (1, true),
+    BEGUN.call_once(|| {
+        let mut desk = self::desk();
+        desk.free.extend(NODES);
+        desk.places.extend(NODES.repeat(PLACES));
+    });
+    let (nodes, places) = match need {
+        Need::Place => (0, 1),
+        Need::Nodes(count) => (count.min(NODES.len()), 0),
+        Need::Alone => (1, 0),
     };
-    let fits = |d: &Desk| !d.closed && d.free.len() >= count && (!alone || d.running == 0);
-    desk = wait_for(desk, fits);
+    let alone = need == Need::Alone;
+    let fits = |d: &Desk| {
+        !d.closed && d.free.len() >= nodes && d.places.len() >= places && (!alone || d.running == 0)
+    };
+    let mut desk = wait_for(desk(), fits);
     desk.running += 1;
     desk.closed = alone;
-    let names = desk.free.drain(..count).collect();
+    let mut names: Vec<_> = desk.free.drain(..nodes).collect();
+    let rest = desk.places.len() - places;
+    names.extend(desk.places.drain(rest..));
     TURNED.notify_all();
-    Taken { names, alone }
+    Taken { names, need }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut desk = desk();
-        desk.free.append(&mut self.names);
+        match self.need {
+            Need::Place => desk.places.append(&mut self.names),
+            Need::Nodes(_) | Need::Alone => desk.free.append(&mut self.names),
+        }
         desk.free.sort_unstable();
         desk.running -= 1;
-        desk.closed = desk.closed && !self.alone;
+        desk.closed = desk.closed && self.need != Need::Alone;
         TURNED.notify_all();
     }
 }
@@ -99,8 +121,11 @@ mod tests {
             (&["node-a"][..], &["node-b"][..])
         );
         assert!(third.names.is_empty());
+        let shared = [Need::Place; 4].map(take);
+        let on_a = shared.iter().filter(|t| t.names == ["node-a"]).count();
+        assert_eq!((on_a, self::desk().places.len()), (2, 0));
         let waits = std::thread::spawn(|| take(Need::Alone));
-        drop((one, other, third));
+        drop((one, other, third, shared));
         let alone = waits.join().unwrap();
         assert_eq!(alone.names, ["node-a"]);
         drop(alone);

@@ -223,6 +223,8 @@ impl Scenario {
         };
         let (selector, signer) = (selector.to_string(), signer.to_string());
         let confidence = self.setup.confidence.to_string();
+        let cpus = self.setup.cpus().to_string();
+        let policy = if cpus == "0" { "Preferred" } else { "Required" };
         let known: &[(&str, &str)] = &[
             ("folder", folder),
             ("namespace", self.namespace.as_str()),
@@ -237,6 +239,8 @@ impl Scenario {
             ("nodeSelector", &selector),
             ("signer", &signer),
             ("confidence", &confidence),
+            ("cpus", &cpus),
+            ("policy", policy),
         ];
         for (name, value) in more.iter().chain(known) {
             text = text.replace(&format!("${{{name}}}"), value);

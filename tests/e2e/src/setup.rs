@@ -45,13 +45,18 @@ impl Setup {
         Self {
             name,
             actor,
-            need: Need::Nodes(1),
+            need: Need::Place,
             deadlines: 48,
             window: 60,
             confidence: 2,
             signs: Signs::Secret,
             more_actors: 0,
         }
+    }
+
+    /// CPUs that a sealer pod has for itself; none of them when it shares.
+    pub fn cpus(&self) -> u32 {
+        u32::from(self.need != Need::Place)
     }
 
     /// Settings of its chain; its keys follow from the seed.

@@ -16,7 +16,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::json;
 
-const MINUTES: Duration = Duration::from_mins(3);
+/// Longer than the SNARKs of other scenarios, which may come first.
+const MINUTES: Duration = Duration::from_mins(8);
 
 fn phase_is(wanted: SectorPhase) -> impl Fn(&SectorStatus) -> bool {
     move |s| s.phase == Some(wanted)
