@@ -7,15 +7,19 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`error`] | what can go wrong |
 //! | [`graph`] | who the parents of a node are |
 //! | [`parents`] | the parents of all nodes in a file |
 //! | [`sdr`] | the labels of all layers (PC1) |
 //! | [`memory`] | large buffers on large pages |
 //! | [`poseidon`], [`trees`] | the hash of PC2 and the trees that it builds |
 
+pub mod error;
 pub mod graph;
 pub mod memory;
 pub mod parents;
 pub mod poseidon;
 pub mod sdr;
 pub mod trees;
+
+pub use error::{Error, Result};
