@@ -33,6 +33,8 @@ pub mod kinds {
     pub const COVERED: &str = "Covered";
     /// PostBatch: no deadline of the current period was missed.
     pub const ON_TIME: &str = "OnTime";
+    /// PostBatch: the prover reads every faulty sector that it tried.
+    pub const FAULTS_READABLE: &str = "FaultsReadable";
     /// SectorStore: used up to its bound.
     pub const FULL: &str = "Full";
     /// SealingNode: the clock is disciplined and near the right time.

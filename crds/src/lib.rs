@@ -39,10 +39,12 @@ pub use miner::{
     SectorNumbers, Senders, Signer, SignerType,
 };
 pub use names::{annotations, finalizers, labels, managers};
-pub use parse::{ParseError, parse_bytes, parse_duration, parse_millicpus};
+pub use parse::{
+    ParseError, format_ranges, parse_bytes, parse_duration, parse_millicpus, parse_ranges,
+};
 pub use postbatch::{
-    DeadlineState, DeadlineStatus, PostBatch, PostBatchSpec, PostBatchStatus, ProverLane,
-    ProverReport, SkippedSector,
+    DeadlineState, DeadlineStatus, FaultReport, PostBatch, PostBatchSpec, PostBatchStatus,
+    ProverLane, ProverReport, SkippedSector,
 };
 pub use sealinggroup::{
     Backend, Concurrency, Finalize, GateStatus, Lane, LanePhase, NodeFit, Placement,

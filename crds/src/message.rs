@@ -67,7 +67,7 @@ pub struct ChainMessageSpec {
     /// Value that goes with it, in attoFIL, such as `250 attoFIL`.
     #[schemars(length(max = 64))]
     pub value: String,
-    /// Sectors that it is about.
+    /// Sectors that it is about; for a window proof, or with more than fit, none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4096))]
     pub sectors: Vec<i64>,
@@ -90,6 +90,8 @@ pub enum MessageKind {
     ProveCommit,
     /// Method 5.
     WindowPost,
+    /// Method 11.
+    DeclareRecovered,
 }
 
 impl MessageKind {
@@ -99,6 +101,7 @@ impl MessageKind {
             Self::PreCommit => "PreCommit",
             Self::ProveCommit => "ProveCommit",
             Self::WindowPost => "WindowPost",
+            Self::DeclareRecovered => "DeclareRecovered",
         }
     }
 }

@@ -174,6 +174,17 @@ pub struct Senders {
     /// Sends window proofs.
     #[schemars(length(max = 128), regex(pattern = r"^[ft][13][a-z2-7]+$"))]
     pub post: String,
+    /// Declares faulty sectors recovered; the key of `post` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), regex(pattern = r"^[ft][13][a-z2-7]+$"))]
+    pub recover: Option<String>,
+}
+
+impl Senders {
+    /// The key that declares recoveries.
+    pub fn recover(&self) -> &str {
+        self.recover.as_deref().unwrap_or(&self.post)
+    }
 }
 
 /// Who signs messages.

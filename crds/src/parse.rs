@@ -1,5 +1,7 @@
 //! Text forms of the API: durations, sizes, CPU counts.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A text of the API that is not of its form.
@@ -19,6 +21,7 @@ fn bad(text: &str, wanted: &'static str) -> ParseError {
 
 const DURATION: &str = "a duration; write it like `90s`, `5m` or `1h30m`";
 const BYTES: &str = "a size; write it like `512Mi` or `64Gi`";
+const RANGES: &str = "a list of numbers and ranges in order; write it like `1-5,17`";
 const CPUS: &str = "a number of CPUs; write it like `4` or `500m`";
 
 /// Parses a Go-style duration such as `90s`, `250ms` or `1h30m`.
@@ -105,6 +108,48 @@ pub fn parse_millicpus(text: &str) -> Result<u64, ParseError> {
         .ok_or_else(|| bad(text, CPUS))
 }
 
+/// Parses numbers and ranges such as `1-5,17`, smallest first; an empty text is none.
+///
+/// # Errors
+/// When the text is of another form, or not in order.
+pub fn parse_ranges(text: &str) -> Result<Vec<RangeInclusive<u64>>, ParseError> {
+    let number = |t: &str| t.parse::<u64>().map_err(|_e| bad(text, RANGES));
+    let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let range = number(first)?..=number(last)?;
+        let in_order = ranges.last().is_none_or(|r| r.end() < range.start());
+        if range.is_empty() || !in_order {
+            return Err(bad(text, RANGES));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+/// Writes numbers as [`parse_ranges`] reads them, smallest first: as many whole ranges as fit into `max_chars`.
+pub fn format_ranges(numbers: &BTreeSet<u64>, max_chars: usize) -> String {
+    let mut text = String::new();
+    let mut left = numbers.iter().copied().peekable();
+    while let Some(first) = left.next() {
+        let mut last = first;
+        while let Some(next) = left.next_if(|n| n.checked_sub(1) == Some(last)) {
+            last = next;
+        }
+        let comma = if text.is_empty() { "" } else { "," };
+        let part = if first == last {
+            format!("{comma}{first}")
+        } else {
+            format!("{comma}{first}-{last}")
+        };
+        if text.len() + part.len() > max_chars {
+            break;
+        }
+        text.push_str(&part);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,10 +180,46 @@ mod tests {
         assert!(parse_millicpus("four").is_err());
     }
 
+    #[test]
+    fn ranges_are_numbers_and_spans() {
+        assert_eq!(parse_ranges("1-5,17"), Ok(vec![1..=5, 17..=17]));
+        assert_eq!(parse_ranges(""), Ok(Vec::new()));
+        for text in [
+            ",",
+            "1-",
+            "-1",
+            "5-1",
+            "1,,2",
+            "a",
+            "1-2-3",
+            "2,1",
+            "1-3,3",
+            "18446744073709551616",
+        ] {
+            assert!(parse_ranges(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            format_ranges(&[1, 2, 3, 17, 30, 31].into(), 99),
+            "1-3,17,30-31"
+        );
+        assert_eq!(format_ranges(&[1, 2, 3, 17, 30, 31].into(), 8), "1-3,17");
+        assert_eq!(
+            format_ranges(&[u64::MAX - 1, u64::MAX].into(), 99),
+            "18446744073709551614-18446744073709551615"
+        );
+    }
+
     proptest::proptest! {
         #[test]
         fn prop_no_text_makes_a_parser_panic(text in ".{0,40}") {
-            drop((parse_duration(&text), parse_bytes(&text), parse_millicpus(&text)));
+            drop((parse_duration(&text), parse_bytes(&text), parse_millicpus(&text), parse_ranges(&text)));
+        }
+
+        #[test]
+        fn prop_ranges_read_back_as_written(numbers in proptest::collection::btree_set(0_u64..200, 0..80)) {
+            let text = format_ranges(&numbers, usize::MAX);
+            let read: BTreeSet<u64> = parse_ranges(&text).unwrap().into_iter().flatten().collect();
+            proptest::prop_assert_eq!(read, numbers);
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::common::{LocalRef, Toleration};
     printcolumn(name = "OnTime", type_ = "string", json_path = ".status.conditions[?(@.type=='OnTime')].status"),
     printcolumn(name = "Accepted", type_ = "integer", json_path = ".status.accepted"),
     printcolumn(name = "Faulty", type_ = "integer", json_path = ".status.faultySectors"),
+    printcolumn(name = "Recovering", type_ = "integer", json_path = ".status.recoveringSectors"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a PostBatch has at most 40 characters, since pods and labels carry it")
@@ -64,6 +65,13 @@ pub struct PostBatchSpec {
     /// Stop proving. Sectors become faulty and cost money once their deadline passes.
     #[serde(default)]
     pub suspend: bool,
+    /// Declare faulty sectors recovered that the prover reads again, before the cutoff of their deadline. Default true.
+    #[serde(default = "default_declare_recoveries")]
+    pub declare_recoveries: bool,
+}
+
+fn default_declare_recoveries() -> bool {
+    true
 }
 
 fn default_read_timeout() -> String {
@@ -83,14 +91,14 @@ pub struct ProverLane {
     pub memory: String,
 }
 
-/// How proving goes. The operator writes all but `prover`.
+/// How proving goes. The operator writes all but `prover` and `faults`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PostBatchStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Covered`, `OnTime`, `Stalled`.
+    /// `Ready`, `Covered`, `OnTime`, `FaultsReadable`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 8))]
@@ -101,6 +109,9 @@ pub struct PostBatchStatus {
     /// Sectors that the chain holds for faulty.
     #[serde(default)]
     pub faulty_sectors: i64,
+    /// Of these, sectors whose recovery is declared: the next proof of their deadline must include them.
+    #[serde(default)]
+    pub recovering_sectors: i64,
     /// The last deadline at which each index had sectors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["index".into()]))]
@@ -111,6 +122,12 @@ pub struct PostBatchStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["deadline".into(), "partition".into()]))]
     #[schemars(length(max = 1024))]
     pub prover: Vec<ProverReport>,
+    /// Written by the prover: partitions with faulty sectors whose recovery is not declared, and which of them it reads
+    /// again. Of more partitions than fit, those whose deadlines open first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["deadline".into(), "partition".into()]))]
+    #[schemars(length(max = 1024))]
+    pub faults: Vec<FaultReport>,
 }
 
 /// What became of one deadline.
@@ -202,4 +219,31 @@ pub struct SkippedSector {
     /// Why.
     #[schemars(length(max = 512))]
     pub reason: String,
+}
+
+/// What the prover knows of the faulty sectors of one partition whose recovery is not declared.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FaultReport {
+    /// Index of the deadline.
+    pub deadline: i64,
+    /// Index of the partition.
+    pub partition: i64,
+    /// Sectors that it read as a proof reads them, such as `1-5,17`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16_384))]
+    pub readable: String,
+    /// Epoch of the oldest of these readings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_epoch: Option<i64>,
+    /// How many it cannot read.
+    #[serde(default)]
+    pub unreadable_sectors: i64,
+    /// The first of them, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub unreadable: Vec<SkippedSector>,
+    /// How many it has not tried yet.
+    #[serde(default)]
+    pub untried_sectors: i64,
 }

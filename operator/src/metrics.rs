@@ -34,6 +34,8 @@ pub struct Metrics {
     next_base_fee: GaugeVec,
     available: GaugeVec,
     chain_usable: IntGaugeVec,
+    faulty: IntGaugeVec,
+    recovering: IntGaugeVec,
     rounds: Gauge,
 }
 
@@ -114,6 +116,18 @@ impl Metrics {
                 "1 while the chain can be decided upon, by miner.",
                 &["miner"],
             )?,
+            faulty: gauges(
+                r,
+                "filstar_miner_faulty_sectors",
+                "Sectors that the chain holds for faulty, recovering ones included, by miner.",
+                &["miner"],
+            )?,
+            recovering: gauges(
+                r,
+                "filstar_miner_recovering_sectors",
+                "Faulty sectors whose recovery is declared, by miner.",
+                &["miner"],
+            )?,
             rounds: {
                 let rounds = Gauge::new(
                     "filstar_last_round_timestamp_seconds",
@@ -189,6 +203,8 @@ impl Metrics {
         self.base_fee.reset();
         self.next_base_fee.reset();
         self.available.reset();
+        self.faulty.reset();
+        self.recovering.reset();
         for (id, view) in &world.chains {
             let id = id.to_string();
             let miner = &[id.as_str()];
@@ -197,6 +213,13 @@ impl Metrics {
                 .set(i64::from(view.usable().is_some()));
             if let Some(facts) = &view.facts {
                 self.head.with_label_values(miner).set(facts.head.0);
+                let sectors = |number| i64::try_from(number).unwrap_or(i64::MAX);
+                self.faulty
+                    .with_label_values(miner)
+                    .set(sectors(facts.faulty));
+                self.recovering
+                    .with_label_values(miner)
+                    .set(sectors(facts.recovering));
                 let atto = |amount: &filstar_chain::types::AttoFil| amount.to_fil_lossy() * 1e18;
                 self.base_fee
                     .with_label_values(miner)

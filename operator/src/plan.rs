@@ -5,12 +5,13 @@
 
 mod bookings;
 mod cleanup;
-mod message;
+pub(crate) mod message;
 pub mod names;
 pub mod pledge;
 pub mod pods;
 mod policy;
 mod post;
+pub mod recover;
 mod sector;
 
 use bookings::Bookings;
@@ -25,6 +26,7 @@ pub fn plan(world: &World, now: Now) -> Vec<Action> {
     // Money first: a proof that is due waits for nobody.
     actions.extend(message::plan(world, now));
     actions.extend(post::plan(world));
+    actions.extend(recover::plan(world));
     actions.extend(sector::plan(world, now, &mut bookings));
     actions.extend(pods::plan(world, now, &bookings));
     actions.extend(pledge::plan(world));

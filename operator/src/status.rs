@@ -4,6 +4,7 @@
 //! along with something else that changed. So nothing is written at rest.
 
 mod batch;
+mod faults;
 mod group;
 mod miner;
 mod node;

@@ -16,7 +16,7 @@ use filstar_crds::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-pub use chain::{ChainFacts, ChainProblem, ChainView, Lookup, SenderFacts};
+pub use chain::{ChainFacts, ChainProblem, ChainView, Faults, Lookup, SenderFacts};
 pub use facts::{Invalid, MinerFacts};
 pub use index::{Id, Index};
 

@@ -2,7 +2,7 @@
 //!
 //! JSON: run lengths that start with the run of zeros. `[5,1]` is bit 5, `[0]` is empty, `null` is empty.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use fvm_ipld_bitfield::BitField;
 use fvm_ipld_bitfield::iter::Ranges;
@@ -18,6 +18,28 @@ pub fn of(bits: impl IntoIterator<Item = u64>) -> Result<BitField, Error> {
     BitField::try_from_bits(bits).map_err(|source| Error::BitField {
         reason: source.to_string(),
     })
+}
+
+/// Makes a bit field of inclusive ranges, smallest first and apart from each other.
+///
+/// # Errors
+/// [`Error::BitField`] when they are out of order, or reach the largest possible `u64`.
+pub fn of_ranges(ranges: impl IntoIterator<Item = RangeInclusive<u64>>) -> Result<BitField, Error> {
+    let bad = |reason: &str| Error::BitField {
+        reason: reason.to_owned(),
+    };
+    let mut all: Vec<Range<u64>> = Vec::new();
+    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+        let (start, last) = range.into_inner();
+        let end = last.checked_add(1).filter(|end| *end < u64::MAX);
+        let end = end.ok_or_else(|| bad("the ranges go beyond 64 bits"))?;
+        match all.last_mut() {
+            Some(before) if before.end > start => return Err(bad("the ranges are out of order")),
+            Some(before) if before.end == start => before.end = end,
+            Some(_) | None => all.push(start..end),
+        }
+    }
+    Ok(BitField::from_ranges(Ranges::new(all)))
 }
 
 /// The numbers in a bit field, smallest first.

@@ -213,6 +213,8 @@ fn bit_fields_beyond_64_bits_are_refused() {
     assert!(serde_json::from_str::<JsonBits>("[1,18446744073709551615]").is_err());
     assert!(serde_json::from_str::<JsonBits>("[-1,1]").is_err());
     assert!(bitfield::of([u64::MAX]).is_err());
+    assert!(bitfield::of_ranges([3..=u64::MAX]).is_err());
+    assert!(bitfield::of_ranges([5..=6, 1..=2]).is_err());
 }
 
 #[test]

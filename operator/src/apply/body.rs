@@ -61,7 +61,7 @@ pub(super) fn status(id: &Id, status: &StatusPatch) -> Result<Value, Error> {
             status,
             &["capacity", "usedPercent"],
         ),
-        StatusPatch::Batch(status) => apply("PostBatch", id, None, status, &["prover"]),
+        StatusPatch::Batch(status) => apply("PostBatch", id, None, status, &["prover", "faults"]),
         StatusPatch::Node(status) => {
             let mut status = status.clone();
             status
@@ -156,10 +156,14 @@ mod tests {
             "accepted": 3,
             "prover": [{"deadline": 0, "partition": 0, "open": 1, "close": 2, "challenge": 0,
                 "chainCommitEpoch": 0, "chainCommitRand": "", "postProof": 5, "sectors": 1}],
+            "faults": [{"deadline": 0, "partition": 0}],
         }))
         .unwrap();
         let body = status(&Id::new("ns", "b"), &StatusPatch::Batch(batch)).unwrap();
-        assert_eq!(body["status"], json!({"accepted": 3, "faultySectors": 0}));
+        assert_eq!(
+            body["status"],
+            json!({"accepted": 3, "faultySectors": 0, "recoveringSectors": 0})
+        );
     }
 
     #[test]

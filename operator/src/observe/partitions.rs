@@ -1,42 +1,110 @@
-//! How many sectors live in each deadline. One call for each deadline is much for every poll, so it is asked again
+//! How many sectors live in each deadline, and which are faulty. One call for each deadline is much for every poll, so it is asked again
 //! only when something else says that it may have changed.
 
-use filstar_chain::node::{Error, MinerPower, MinerReader, Node};
+use std::collections::BTreeMap;
+
+use filstar_chain::node::{Error, MinerPower, MinerReader, Node, Partition};
 use filstar_chain::proving::DeadlineInfo;
-use filstar_chain::types::{ActorId, AttoFil, BitField, TipSetKey};
+use filstar_chain::types::{ActorId, AttoFil, BitField, TipSetKey, bitfield};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::poll::AT_ONCE;
+use crate::world::Faults;
 
 /// Asked again after so many epochs whatever the fingerprint says.
 const MAX_AGE_EPOCHS: i64 = 60;
 
-/// What changes when sectors come, go or move.
+/// The miner's deadlines as a whole.
+pub(super) struct Proving {
+    pub(super) deadline: DeadlineInfo,
+    /// Partitions proven in the current window, by deadline.
+    pub(super) submissions: Vec<BitField>,
+    pub(super) faults: BitField,
+    pub(super) recoveries: BitField,
+    pub(super) allocated: BitField,
+}
+
+impl Proving {
+    pub(super) async fn read(node: &Node, actor: ActorId, key: &TipSetKey) -> Result<Self, Error> {
+        let (deadline, deadlines, faults, allocated) = futures::try_join!(
+            node.proving_deadline(actor, key),
+            node.deadlines(actor, key),
+            node.faults(actor, key),
+            node.allocated(actor, key),
+        )?;
+        // Only faulty sectors recover.
+        let recoveries = if faults.is_empty() {
+            BitField::new()
+        } else {
+            node.recoveries(actor, key).await?
+        };
+        Ok(Self {
+            deadline,
+            submissions: deadlines.into_iter().map(|d| d.post_submissions).collect(),
+            faults,
+            recoveries,
+            allocated,
+        })
+    }
+}
+
+/// What changes when sectors come, go, move, fail or recover.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fingerprint {
     deadline: u64,
     period: i64,
     power: u128,
     available: AttoFil,
-    faults: u64,
+    /// As run lengths: other sectors, and as many, are a change too.
+    faults: Vec<u64>,
+    recoveries: Vec<u64>,
     allocated: u64,
 }
 
 impl Fingerprint {
-    pub(super) fn of(
-        deadline: &DeadlineInfo,
-        power: &MinerPower,
-        available: &AttoFil,
-        faults: &BitField,
-        allocated: &BitField,
-    ) -> Self {
+    pub(super) fn of(proving: &Proving, power: &MinerPower, available: &AttoFil) -> Self {
         Self {
-            deadline: deadline.index,
-            period: deadline.period_start.0,
+            deadline: proving.deadline.index,
+            period: proving.deadline.period_start.0,
             power: power.miner_power.raw_byte_power.0,
             available: available.clone(),
-            faults: faults.len(),
-            allocated: allocated.len(),
+            faults: bitfield::to_runs(&proving.faults),
+            recoveries: bitfield::to_runs(&proving.recoveries),
+            allocated: proving.allocated.len(),
+        }
+    }
+}
+
+/// What the partitions of all deadlines say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sums {
+    /// Live sectors by deadline.
+    pub(super) live: Vec<u64>,
+    /// Faulty sectors by deadline and partition, where there are any.
+    pub(super) faults: BTreeMap<(u64, u64), Faults>,
+}
+
+impl Sums {
+    fn of(deadlines: &[Vec<Partition>]) -> Self {
+        let live = |partitions: &Vec<Partition>| {
+            let counts = partitions.iter().map(|p| p.live_sectors.len());
+            counts.sum()
+        };
+        let mut faults = BTreeMap::new();
+        for (deadline, partitions) in (0_u64..).zip(deadlines) {
+            for (partition, found) in (0_u64..).zip(partitions) {
+                if !found.faulty_sectors.is_empty() {
+                    let known = Faults {
+                        faulty: found.faulty_sectors.clone(),
+                        recovering: found.recovering_sectors.clone(),
+                    };
+                    faults.insert((deadline, partition), known);
+                }
+            }
+        }
+        Self {
+            live: deadlines.iter().map(live).collect(),
+            faults,
         }
     }
 }
@@ -44,36 +112,60 @@ impl Fingerprint {
 /// The last answer.
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
-    known: Option<(Fingerprint, i64, Vec<u64>)>,
+    known: Option<(Fingerprint, i64, Sums)>,
 }
 
 impl Partitions {
-    /// Live sectors by deadline.
-    pub(super) async fn live(
+    /// What the partitions say at a tipset, or said when the fingerprint was the same.
+    pub(super) async fn sums(
         &mut self,
         node: &Node,
         actor: ActorId,
         key: &TipSetKey,
         deadline: &DeadlineInfo,
         fingerprint: Fingerprint,
-    ) -> Result<Vec<u64>, Error> {
+    ) -> Result<Sums, Error> {
         let epoch = deadline.current_epoch.0;
-        if let Some((known, asked, live)) = &self.known
+        if let Some((known, asked, sums)) = &self.known
             && *known == fingerprint
             && (0..MAX_AGE_EPOCHS).contains(&epoch.saturating_sub(*asked))
         {
-            return Ok(live.clone());
+            return Ok(sums.clone());
         }
-        let ask = |index: u64| async move {
-            let partitions = node.partitions(actor, index, key).await?;
-            Ok::<u64, Error>(partitions.iter().map(|p| p.live_sectors.len()).sum())
-        };
-        let live: Vec<u64> = stream::iter(0..deadline.period_deadlines)
-            .map(ask)
+        let deadlines: Vec<Vec<Partition>> = stream::iter(0..deadline.period_deadlines)
+            .map(|index| node.partitions(actor, index, key))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        self.known = Some((fingerprint, epoch, live.clone()));
-        Ok(live)
+        let sums = Sums::of(&deadlines);
+        self.known = Some((fingerprint, epoch, sums.clone()));
+        Ok(sums)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(live: &[u64], faulty: &[u64], recovering: &[u64]) -> Partition {
+        let bits = |numbers: &[u64]| bitfield::of(numbers.iter().copied()).unwrap();
+        Partition {
+            all_sectors: bits(live),
+            faulty_sectors: bits(faulty),
+            recovering_sectors: bits(recovering),
+            live_sectors: bits(live),
+            active_sectors: bits(live),
+        }
+    }
+
+    #[test]
+    fn faults_are_kept_by_deadline_and_partition_where_there_are_any() {
+        let well = partition(&[1, 2], &[], &[]);
+        let ill = partition(&[3, 4, 5], &[4, 5], &[5]);
+        let sums = Sums::of(&[vec![well.clone()], vec![well, ill]]);
+        assert_eq!(sums.live, [2, 5]);
+        assert_eq!(sums.faults.keys().copied().collect::<Vec<_>>(), [(1, 1)]);
+        let lost = sums.faults[&(1, 1)].lost();
+        assert_eq!(bitfield::numbers(&lost, 9).unwrap(), [4]);
     }
 }

@@ -8,13 +8,13 @@ use filstar_chain::endpoints::Healthy;
 use filstar_chain::node::{
     ActorReader, ChainReader, Error as NodeError, MessageReader, MinerReader, Node, SectorReader,
 };
-use filstar_chain::types::{ActorId, AttoFil, SectorNumber, TipSetKey, bitfield, parse_address};
+use filstar_chain::types::{ActorId, AttoFil, SectorNumber, TipSetKey, parse_address};
 use filstar_crds::MinerSpec;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::landed::Landed;
-use super::partitions::{Fingerprint, Partitions};
+use super::partitions::{Fingerprint, Partitions, Proving};
 use super::questions::Questions;
 use super::spec::{Nodes, nodes};
 use super::{Connections, pause, problem, signer};
@@ -35,8 +35,6 @@ const HICCUP_PAUSE: Duration = Duration::from_secs(1);
 const NODES_AGE: Duration = Duration::from_mins(5);
 /// A signer that was ready is checked again after so long.
 const SIGNER_AGE: Duration = Duration::from_mins(1);
-/// More faults than any miner has.
-const MAX_BITS: u64 = 1 << 32;
 
 /// The poller's memory.
 #[derive(Debug)]
@@ -303,16 +301,11 @@ impl Poll {
                 node.miner_power(actor, key),
                 node.miner_available_balance(actor, key),
             )?;
-            let (deadline, deadlines, faults, allocated) = futures::try_join!(
-                node.proving_deadline(actor, key),
-                node.deadlines(actor, key),
-                node.faults(actor, key),
-                node.allocated(actor, key),
-            )?;
-            let fingerprint = Fingerprint::of(&deadline, &power, &available, &faults, &allocated);
-            let live = self
+            let proving = Proving::read(node, actor, key).await?;
+            let fingerprint = Fingerprint::of(&proving, &power, &available);
+            let sums = self
                 .partitions
-                .live(node, actor, key, &deadline, fingerprint)
+                .sums(node, actor, key, &proving.deadline, fingerprint)
                 .await?;
             let senders = senders(node, key, questions).await?;
             let precommits = precommits(node, actor, key, questions).await?;
@@ -329,11 +322,13 @@ impl Poll {
                 info,
                 available,
                 raw_power: power.miner_power.raw_byte_power.0,
-                allocated,
-                deadline,
-                proven: deadlines.into_iter().map(|d| d.post_submissions).collect(),
-                live,
-                faulty: bitfield::numbers(&faults, MAX_BITS).map_or(0, |n| n.len() as u64),
+                allocated: proving.allocated,
+                deadline: proving.deadline,
+                proven: proving.submissions,
+                live: sums.live,
+                faulty: proving.faults.len(),
+                recovering: proving.recoveries.len(),
+                faults: sums.faults,
                 senders,
                 precommits,
                 sectors,

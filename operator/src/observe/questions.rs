@@ -30,10 +30,15 @@ pub struct Asked {
 pub fn questions(world: &World, id: &Id, miner: &Miner) -> Questions {
     let senders = &miner.spec.senders;
     let mut asked = Questions {
-        senders: [&senders.pre_commit, &senders.commit, &senders.post]
-            .into_iter()
-            .cloned()
-            .collect(),
+        senders: [
+            &senders.pre_commit,
+            &senders.commit,
+            &senders.post,
+            senders.recover(),
+        ]
+        .into_iter()
+        .map(str::to_owned)
+        .collect(),
         ..Questions::default()
     };
     for (_, sector) in world.sectors.in_namespace(&id.namespace) {

@@ -22,6 +22,7 @@ pub(super) async fn check(
         &spec.senders.pre_commit,
         &spec.senders.commit,
         &spec.senders.post,
+        spec.senders.recover(),
     ];
     for text in BTreeSet::from(senders) {
         let address = parse_address(text).map_err(|e| format!("spec.senders: {e}"))?;

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use filstar_chain::gas;
 use filstar_chain::message::params::{
-    MinerParams, PreCommitSectorBatch2, ProveCommitSectors3, SubmitWindowedPost,
+    DeclareFaultsRecovered, MinerParams, PreCommitSectorBatch2, ProveCommitSectors3,
+    SubmitWindowedPost,
 };
 use filstar_chain::types::{AttoFil, Epoch};
 use filstar_crds::{
@@ -34,12 +35,12 @@ pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
     let nonces = next_nonces(world);
     let mut signing = BTreeSet::new();
     let mut actions = Vec::new();
-    // Oldest first: nonces are given in the order of the wishes. Proofs of spacetime go before all others.
+    // Oldest first: nonces are given in the order of the wishes. What must land before a deadline closes or its
+    // cutoff comes goes before all others.
     let mut messages: Vec<(&Id, &ChainMessage)> = world.messages.iter().collect();
     messages.sort_by_key(|(id, m)| {
-        let proof = m.spec.kind != MessageKind::WindowPost;
         (
-            proof,
+            urgency(m.spec.kind),
             m.metadata.creation_timestamp.as_ref().map(|t| t.0),
             (*id).clone(),
         )
@@ -64,6 +65,15 @@ pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
         actions.extend(view.step(min_nonce, &mut signing));
     }
     actions
+}
+
+/// Which kinds are signed first: the smallest.
+fn urgency(kind: MessageKind) -> u8 {
+    match kind {
+        MessageKind::WindowPost => 0,
+        MessageKind::DeclareRecovered => 1,
+        MessageKind::PreCommit | MessageKind::ProveCommit => 2,
+    }
 }
 
 /// For each sender the smallest nonce above all that we ever signed.
@@ -338,7 +348,7 @@ fn exit_text(code: i64) -> String {
 }
 
 /// The newest message whose name is `prefix` and a number.
-pub(super) fn newest<'a>(
+pub(crate) fn newest<'a>(
     world: &'a World,
     namespace: &'a str,
     prefix: &str,
@@ -356,6 +366,7 @@ pub(super) fn method(kind: MessageKind) -> u64 {
         MessageKind::PreCommit => PreCommitSectorBatch2::METHOD,
         MessageKind::ProveCommit => ProveCommitSectors3::METHOD,
         MessageKind::WindowPost => SubmitWindowedPost::METHOD,
+        MessageKind::DeclareRecovered => DeclareFaultsRecovered::METHOD,
     }
 }
 
@@ -380,6 +391,7 @@ pub(super) fn max_fee(
             MessageKind::PreCommit => gas::MessageKind::PreCommit,
             MessageKind::ProveCommit => gas::MessageKind::ProveCommit,
             MessageKind::WindowPost => gas::MessageKind::WindowPost,
+            MessageKind::DeclareRecovered => gas::MessageKind::DeclareRecovered,
         };
         gas::default_max_fee(kind, sectors)
     }))

@@ -13,6 +13,7 @@ pub fn sector_message_prefix(sector: &str, kind: MessageKind) -> String {
         MessageKind::PreCommit => "precommit",
         MessageKind::ProveCommit => "commit",
         MessageKind::WindowPost => "post",
+        MessageKind::DeclareRecovered => "recover",
     };
     format!("{sector}-{purpose}-")
 }
@@ -20,6 +21,11 @@ pub fn sector_message_prefix(sector: &str, kind: MessageKind) -> String {
 /// Prefix of the messages that carry the proof of one partition in one window.
 pub fn post_message_prefix(actor: &str, open: i64, deadline: i64, partition: i64) -> String {
     format!("{actor}-post-{open}-{deadline}-{partition}-")
+}
+
+/// Prefix of the messages that declare recoveries before a deadline opens.
+pub fn recover_message_prefix(actor: &str, open: i64, deadline: u64) -> String {
+    format!("{actor}-recover-{open}-{deadline}-")
 }
 
 /// Name of the pod of a lane on a node.

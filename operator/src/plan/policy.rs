@@ -14,5 +14,11 @@ pub(super) const MAX_PROVE_COMMIT_DURATION: i64 = 30 * 2880 + 150;
 /// For how long a new sector is committed: 540 days, between the actor's bounds of 210 and 1278.
 pub(super) const SECTOR_LIFETIME: i64 = 540 * 2880;
 
+/// Sectors that one declaration may name.
+pub(super) const ADDRESSED_SECTORS_MAX: u64 = 25_000;
+
+/// Partitions that one declaration may name.
+pub(super) const ADDRESSED_PARTITIONS_MAX: usize = 3000;
+
 /// A pushed message that has not landed is pushed again after this many epochs, in case the node lost it.
 pub(super) const REPUSH_EPOCHS: i64 = 5;

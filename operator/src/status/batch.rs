@@ -9,6 +9,8 @@ use filstar_crds::{
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Say;
+use super::faults;
+use crate::plan::message::newest;
 use crate::plan::names;
 use crate::world::{ChainFacts, Id, MinerFacts, Now, World};
 
@@ -21,6 +23,8 @@ pub(super) fn status(
 ) -> Option<PostBatchStatus> {
     let mut old = batch.status.clone().unwrap_or_default();
     let reports = std::mem::take(&mut old.prover);
+    // The prover's too.
+    let unread = std::mem::take(&mut old.faults);
     let miner_id = Id::new(&id.namespace, &batch.spec.miner_ref.name);
     let chain = world.chain(&miner_id);
     let actor = world
@@ -37,8 +41,12 @@ pub(super) fn status(
         faulty_sectors: chain
             .and_then(|c| i64::try_from(c.faulty).ok())
             .unwrap_or(old.faulty_sectors),
+        recovering_sectors: chain
+            .and_then(|c| i64::try_from(c.recovering).ok())
+            .unwrap_or(old.recovering_sectors),
         deadlines,
         prover: Vec::new(),
+        faults: Vec::new(),
     };
     let mut said = std::mem::take(&mut next.conditions);
     let mut say = Say {
@@ -48,6 +56,7 @@ pub(super) fn status(
     };
     let covered = say_covered(&mut say, world, id, batch);
     say_on_time(&mut say, &next);
+    faults::say_readable(&mut say, &next, &unread);
     say_ready(&mut say, world, id, batch, &next, &reports, covered);
     next.conditions = said;
     (next != old).then_some(next)
@@ -111,7 +120,7 @@ fn deadline(
         .iter()
         .map(|r| {
             let prefix = names::post_message_prefix(actor, r.open, r.deadline, r.partition);
-            newest(world, &id.namespace, &prefix)
+            newest(world, &id.namespace, &prefix).map(|(id, m, _)| (id, m))
         })
         .collect();
     let landed = |m: &ChainMessage| {
@@ -152,19 +161,6 @@ fn deadline(
             .filter_map(|(_, m)| m.status.as_ref()?.landed_epoch)
             .max(),
     }
-}
-
-fn newest<'a>(
-    world: &'a World,
-    namespace: &'a str,
-    prefix: &str,
-) -> Option<(&'a Id, &'a ChainMessage)> {
-    world
-        .messages
-        .in_namespace(namespace)
-        .filter_map(|(id, m)| Some((id.name.strip_prefix(prefix)?.parse::<u32>().ok()?, id, m)))
-        .max_by_key(|(n, _, _)| *n)
-        .map(|(_, id, m)| (id, m))
 }
 
 fn say_covered(say: &mut Say<'_>, world: &World, id: &Id, batch: &PostBatch) -> bool {
@@ -235,7 +231,12 @@ fn say_ready(
 ) {
     let miner_id = Id::new(&id.namespace, &batch.spec.miner_ref.name);
     let view = world.chains.get(&miner_id);
-    let failed = reports.iter().find_map(|r| Some((r, r.error.as_ref()?)));
+    let head = world.chain(&miner_id).map(|c| c.head.0);
+    // Of a deadline that has closed nothing is left but its faults.
+    let mut current = reports
+        .iter()
+        .filter(|r| head.is_none_or(|head| head < r.close));
+    let failed = current.find_map(|r| Some((r, r.error.as_ref()?)));
     let (ready, stalled, reason, text) = if world.miners.get(&miner_id).is_none() {
         (
             false,
@@ -267,12 +268,7 @@ fn say_ready(
         );
         (false, false, "ProofFailed", text)
     } else if next.faulty_sectors > 0 {
-        (
-            false,
-            false,
-            "FaultySectors",
-            format!("{} sectors are faulty", next.faulty_sectors),
-        )
+        faults::why(world, id, batch, next)
     } else {
         (
             true,

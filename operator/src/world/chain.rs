@@ -118,8 +118,12 @@ pub struct ChainFacts {
     pub proven: Vec<BitField>,
     /// Live sectors by deadline index.
     pub live: Vec<u64>,
-    /// Sectors that the chain holds for faulty.
+    /// Sectors that the chain holds for faulty, recovering ones included.
     pub faulty: u64,
+    /// Of these, sectors whose recovery is declared.
+    pub recovering: u64,
+    /// Faulty sectors by deadline and partition, where there are any.
+    pub faults: BTreeMap<(u64, u64), Faults>,
     /// What is known of each sender, by the address as written in the Miner.
     pub senders: BTreeMap<String, SenderFacts>,
     /// Pre-commits on chain, of the sectors that we asked about.
@@ -128,6 +132,22 @@ pub struct ChainFacts {
     pub sectors: BTreeMap<u64, Option<SectorOnChainInfo>>,
     /// Where our messages are, by the CID of any signed version; `None`: on no tipset of this head's chain.
     pub lookups: BTreeMap<String, Option<Lookup>>,
+}
+
+/// Faulty sectors of one partition.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// All of them.
+    pub faulty: BitField,
+    /// Those whose recovery is declared.
+    pub recovering: BitField,
+}
+
+impl Faults {
+    /// Faulty sectors whose recovery is not declared.
+    pub fn lost(&self) -> BitField {
+        &self.faulty - &self.recovering
+    }
 }
 
 /// One sender.

@@ -41,8 +41,8 @@ pub struct MinerFacts {
     pub retention: Duration,
     /// Numbers that are never used, as inclusive ranges.
     pub reserved: Vec<(u64, u64)>,
-    /// Senders: pre-commit, commit, post.
-    pub senders: [Address; 3],
+    /// Senders: pre-commit, commit, post, recover.
+    pub senders: [Address; 4],
 }
 
 impl MinerFacts {
@@ -73,6 +73,7 @@ impl MinerFacts {
                 sender("preCommit", &spec.senders.pre_commit)?,
                 sender("commit", &spec.senders.commit)?,
                 sender("post", &spec.senders.post)?,
+                sender("recover", spec.senders.recover())?,
             ],
         })
     }
@@ -100,6 +101,7 @@ pub fn sender(spec: &MinerSpec, kind: MessageKind) -> &str {
         MessageKind::PreCommit => &spec.senders.pre_commit,
         MessageKind::ProveCommit => &spec.senders.commit,
         MessageKind::WindowPost => &spec.senders.post,
+        MessageKind::DeclareRecovered => spec.senders.recover(),
     }
 }
 

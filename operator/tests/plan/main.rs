@@ -12,5 +12,6 @@
 
 mod groups;
 mod messages;
+mod recover;
 mod sectors;
 mod support;

@@ -142,6 +142,8 @@ pub(crate) fn chain(head: i64) -> ChainFacts {
         proven: vec![BitField::new(); 8],
         live: vec![0; 8],
         faulty: 0,
+        recovering: 0,
+        faults: BTreeMap::new(),
         senders: BTreeMap::from([(SENDER.into(), sender)]),
         precommits: (0..10).map(|n| (n, None)).collect(),
         sectors: (0..10).map(|n| (n, None)).collect(),

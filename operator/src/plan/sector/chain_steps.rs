@@ -424,7 +424,7 @@ fn note_message(turn: &mut Turn<'_>, kind: MessageKind, name: &str) {
     match kind {
         MessageKind::PreCommit => refs.pre_commit = Some(name.to_owned()),
         MessageKind::ProveCommit => refs.commit = Some(name.to_owned()),
-        MessageKind::WindowPost => {}
+        MessageKind::WindowPost | MessageKind::DeclareRecovered => {}
     }
 }
 
