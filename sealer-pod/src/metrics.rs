@@ -20,6 +20,10 @@ pub(crate) struct Metrics {
     pub(crate) call_errors: IntCounterVec,
     /// Sectors left out of proofs.
     pub(crate) skipped: IntCounterVec,
+    /// Faulty sectors that were tried, by outcome.
+    pub(crate) fault_readings: IntCounterVec,
+    /// Faulty sectors that cannot be read now.
+    pub(crate) unreadable: IntGauge,
 }
 
 impl Metrics {
@@ -53,6 +57,15 @@ impl Metrics {
                 "Sectors left out of window proofs.",
                 &["class"],
             )?,
+            fault_readings: counters(
+                "filstar_pod_fault_readings_total",
+                "Faulty sectors that were read to see whether they can recover.",
+                &["outcome"],
+            )?,
+            unreadable: IntGauge::new(
+                "filstar_pod_unreadable_sectors",
+                "Faulty sectors that cannot be read now.",
+            )?,
         };
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.tasks.clone()))?;
@@ -61,6 +74,8 @@ impl Metrics {
         registry.register(Box::new(metrics.placed.clone()))?;
         registry.register(Box::new(metrics.call_errors.clone()))?;
         registry.register(Box::new(metrics.skipped.clone()))?;
+        registry.register(Box::new(metrics.fault_readings.clone()))?;
+        registry.register(Box::new(metrics.unreadable.clone()))?;
         Ok(metrics)
     }
 

@@ -7,7 +7,10 @@
 //! processes; the prover's part of its `PostBatch`; a condition on its pod. Never: a proof reported
 //! that was not verified here against the sectors that it speaks of.
 
+mod faults;
 mod plan;
+mod recheck;
+mod tell;
 mod work;
 
 use std::{
@@ -25,18 +28,16 @@ use filstar_chain::{
     randomness::{Tag, miner_entropy},
     types::bitfield,
 };
-use filstar_crds::{PostBatch, ProverReport, managers, parse_duration};
+use filstar_crds::{ProverReport, parse_duration};
 use filstar_sealing::{Hash32, SealProof, task::Replica};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
-use serde_json::json;
+use kube::Client;
 
 use self::{
+    faults::Faults,
     plan::{Decision, Known, Partition, Slot, decide, remember},
+    recheck::Readings,
+    tell::{Told, report},
     work::{Done, Job, NOWHERE, Prover},
 };
 use crate::{
@@ -47,12 +48,8 @@ use crate::{
     placement, pod, settings,
 };
 
-/// Tries to read our earlier reports before proving goes on without.
-const RECALLS: u32 = 5;
 /// Most sectors that a partition has on any network.
 const MAX_SECTORS: u64 = 1 << 16;
-/// Longest error that the API takes.
-const MAX_ERROR_CHARS: usize = 4000;
 
 /// Runs until the pod is asked to stop.
 ///
@@ -81,7 +78,10 @@ struct Role {
     reports: BTreeMap<Slot, ProverReport>,
     /// Opening and randomness that a report's proof was checked with.
     checked: BTreeMap<Slot, (Epoch, Hash32)>,
-    told: Option<Vec<ProverReport>>,
+    told: Option<Told>,
+    faults: Faults,
+    /// Faulty sectors that are being read.
+    readings: Readings,
     placement_told: bool,
     recalls: u32,
 }
@@ -122,6 +122,8 @@ impl Role {
             reports: BTreeMap::new(),
             checked: BTreeMap::new(),
             told: None,
+            faults: Faults::default(),
+            readings: Readings::default(),
             placement_told: false,
             recalls: 0,
         })
@@ -173,6 +175,7 @@ impl Role {
             self.window(&at, &info, &window, &proven.unwrap_or_default())
                 .await?;
         }
+        self.recheck(&at, &info).await?;
         let epoch = Duration::from_secs(at.params.block_delay_secs);
         Ok((epoch / 2).clamp(Duration::from_millis(500), Duration::from_secs(10)))
     }
@@ -288,6 +291,8 @@ impl Role {
         randomness: Hash32,
     ) -> anyhow::Result<()> {
         let begin = Instant::now();
+        // Nothing is as urgent as a proof: what is not read by now is read again later.
+        self.readings = Readings::default();
         let (proof_type, sectors) = self.sectors(at, sectors).await?;
         let count = sectors.len();
         tracing::info!(
@@ -383,65 +388,6 @@ impl Role {
         }
     }
 
-    /// What we reported before a restart. Without it a proof might be made twice, which only costs
-    /// time; so after a while proving goes on without.
-    async fn recall(&mut self) -> bool {
-        self.recalls += 1;
-        match pod::call(self.api().get(&self.settings.post_batch)).await {
-            Ok(batch) => {
-                let reports = batch.status.map(|s| s.prover).unwrap_or_default();
-                self.told = Some(reports.clone());
-                self.reports = reports
-                    .into_iter()
-                    .filter_map(|r| Some((slot_of(&r)?, r)))
-                    .collect();
-                true
-            }
-            Err(e) => {
-                self.failed("read the PostBatch", &e);
-                self.recalls >= RECALLS
-            }
-        }
-    }
-
-    async fn tell(&mut self) {
-        let reports: Vec<_> = self.reports.values().cloned().collect();
-        if self.told.as_ref() == Some(&reports) || (self.told.is_none() && reports.is_empty()) {
-            return;
-        }
-        let name = &self.settings.post_batch;
-        let patch = json!({
-            "apiVersion": "filstar.io/v1alpha1",
-            "kind": "PostBatch",
-            "metadata": {"name": name},
-            "status": {"prover": reports},
-        });
-        let params = PatchParams::apply(managers::PROVER).force();
-        let patch = Patch::Apply(&patch);
-        match pod::call(self.api().patch_status(name, &params, &patch)).await {
-            Ok(_) => self.told = Some(reports),
-            Err(e) => self.failed("report proofs", &e),
-        }
-    }
-
-    async fn tell_placement(&mut self) {
-        if self.placement_told {
-            return;
-        }
-        let verdict = placement::judge(&placement::find(), self.settings.pod.cpus);
-        self.metrics.placed.set(i64::from(verdict.verified));
-        let (client, pod, now) = (&self.client, &self.settings.pod, Timestamp::now());
-        let call = pod::report_placement(client, pod, managers::PROVER, &verdict, now);
-        match pod::call(call).await {
-            Ok(()) => self.placement_told = true,
-            Err(e) => self.failed("report placement", &e),
-        }
-    }
-
-    fn api(&self) -> Api<PostBatch> {
-        Api::namespaced(self.client.clone(), &self.settings.pod.namespace)
-    }
-
     fn failed(&self, what: &'static str, error: &dyn std::fmt::Display) {
         tracing::warn!(
             error = format!("{error:#}"),
@@ -449,48 +395,6 @@ impl Role {
         );
         self.metrics.call_errors.with_label_values(&[what]).inc();
     }
-}
-
-fn report(
-    window: &Window,
-    slot: Slot,
-    job: &Job,
-    done: Done,
-    commit: [u8; 32],
-    took: Duration,
-) -> ProverReport {
-    let (proof, error) = match done.proof {
-        Ok(proof) => (Some(BASE64.encode(proof)), None),
-        Err(failure) => (
-            None,
-            Some(failure.to_string().chars().take(MAX_ERROR_CHARS).collect()),
-        ),
-    };
-    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    ProverReport {
-        deadline: number(slot.deadline),
-        partition: number(slot.partition),
-        open: window.open.0,
-        close: window.close.0,
-        challenge: window.challenge.0,
-        chain_commit_epoch: window.challenge.0,
-        chain_commit_rand: BASE64.encode(commit),
-        post_proof: job.proof_type.window_number(),
-        proof,
-        sectors: i64::try_from(done.proven).unwrap_or(i64::MAX),
-        skipped: done.skipped,
-        error,
-        millis: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
-        finished: Some(Time(Timestamp::now())),
-    }
-}
-
-fn slot_of(report: &ProverReport) -> Option<Slot> {
-    let deadline = u64::try_from(report.deadline).ok()?;
-    Some(Slot {
-        deadline,
-        partition: u64::try_from(report.partition).ok()?,
-    })
 }
 
 fn numbers(bits: &filstar_chain::BitField) -> anyhow::Result<BTreeSet<u64>> {

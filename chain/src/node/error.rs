@@ -148,6 +148,8 @@ pub enum PoolRefusal {
     TooBig,
     /// The signature does not fit.
     BadSignature,
+    /// No block can ever hold the message as it is.
+    NotValid,
 }
 
 impl std::fmt::Display for PoolRefusal {
@@ -162,6 +164,7 @@ impl std::fmt::Display for PoolRefusal {
             Self::TooMany => "too many pending",
             Self::TooBig => "message too big",
             Self::BadSignature => "bad signature",
+            Self::NotValid => "not valid in any block",
         })
     }
 }
@@ -174,9 +177,11 @@ impl PoolRefusal {
             | Self::PremiumTooLow
             | Self::NotEnoughFunds
             | Self::TooMany => Class::Temporary,
-            Self::NonceTooLow | Self::FeeCapTooLow | Self::TooBig | Self::BadSignature => {
-                Class::Permanent
-            }
+            Self::NonceTooLow
+            | Self::FeeCapTooLow
+            | Self::TooBig
+            | Self::BadSignature
+            | Self::NotValid => Class::Permanent,
         }
     }
 
@@ -206,6 +211,13 @@ impl PoolRefusal {
             ("too many pending messages", PoolRefusal::TooMany),
             ("message too big", PoolRefusal::TooBig),
             ("signature verification failed", PoolRefusal::BadSignature),
+            // A bare "validation failure" says that it may be taken later: a fee cap below what the base fee asks, or a
+            // state that the node could not read. These do not.
+            ("not valid for block inclusion", PoolRefusal::NotValid),
+            ("will not be included in a block", PoolRefusal::NotValid),
+            ("invalid to address", PoolRefusal::NotValid),
+            ("more filecoin than will ever exist", PoolRefusal::NotValid),
+            ("not a valid top-level sender", PoolRefusal::NotValid),
         ];
         TEXTS
             .iter()

@@ -147,6 +147,32 @@ fn the_pool_s_refusals_are_told_apart() {
             Class::Temporary,
         ),
         ("message too big", PoolRefusal::TooBig, Class::Permanent),
+        (
+            "message not valid for block inclusion: invalid 'To' address",
+            PoolRefusal::NotValid,
+            Class::Permanent,
+        ),
+        (
+            "verify msg failed: message will not be included in a block: 'GasLimit' field cannot be less than the \
+             cost of storing a message on chain 152605 < 288863",
+            PoolRefusal::NotValid,
+            Class::Permanent,
+        ),
+        (
+            "message had invalid to address",
+            PoolRefusal::NotValid,
+            Class::Permanent,
+        ),
+        (
+            "cannot send more filecoin than will ever exist",
+            PoolRefusal::NotValid,
+            Class::Permanent,
+        ),
+        (
+            "not enough funds including pending messages (required: 2 FIL, balance: 1 FIL): validation failure",
+            PoolRefusal::NotEnoughFunds,
+            Class::Temporary,
+        ),
     ];
     for (text, expected, class) in cases {
         let error = refused("MpoolPush", 1, text);
@@ -170,6 +196,13 @@ fn what_is_not_recognised_is_temporary() {
         assert!(matches!(error, Error::Refused { .. }), "{error}");
         assert_eq!(error.class(), Class::Temporary);
     }
+    // What a pool calls a validation failure and no more may pass.
+    let soft = refused(
+        "MpoolPush",
+        1,
+        "GasFeeCap doesn't meet base fee lower bound for inclusion in the next 20 blocks: validation failure",
+    );
+    assert_eq!(soft.class(), Class::Temporary, "{soft}");
     // The pool's texts mean nothing from another method.
     assert!(matches!(
         refused("StateCall", 1, "message too big"),

@@ -287,7 +287,8 @@ fn reason(error: &Error) -> Option<&'static str> {
             | PoolRefusal::FeeCapTooLow
             | PoolRefusal::TooMany
             | PoolRefusal::TooBig
-            | PoolRefusal::BadSignature => Some("PoolRefuses"),
+            | PoolRefusal::BadSignature
+            | PoolRefusal::NotValid => Some("PoolRefuses"),
         },
         Error::Secret(_) => Some("SignerNotReady"),
         Error::Wallet(_) | Error::Bytes(_) | Error::Invalid(_) => Some("CannotSign"),

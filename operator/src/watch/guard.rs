@@ -50,7 +50,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
                 let meta = value.get("metadata").cloned().unwrap_or_default();
                 let meta = ObjectMeta::deserialize(meta).map_err(D::Error::custom)?;
                 let why = Unreadable {
-                    reason: error.to_string(),
+                    reason: with_path::<K>(&value).unwrap_or_else(|| error.to_string()),
                     reported: reported(&value),
                 };
                 Ok(Self::Broken {
@@ -60,6 +60,12 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
             }
         }
     }
+}
+
+/// Why it cannot be read, with the field: read a second time, since keeping track of fields costs.
+fn with_path<K: DeserializeOwned>(value: &Value) -> Option<String> {
+    let read: Result<K, _> = serde_path_to_error::deserialize(value);
+    read.err().map(|error| error.to_string())
 }
 
 /// The message of the condition that we wrote about it, if we did.

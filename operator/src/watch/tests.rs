@@ -36,11 +36,9 @@ fn an_object_that_cannot_be_read_is_told_apart_and_stops_nobody() {
     assert!(applied(guarded(miner("good", "6")))(&mut world));
     assert_eq!(world.miners.len(), 1);
     let key = ("miners".to_owned(), Id::new("ns", "bad"));
-    assert!(
-        world.unreadable[&key].reason.contains("nonet"),
-        "{:?}",
-        world.unreadable
-    );
+    let reason = &world.unreadable[&key].reason;
+    assert!(reason.starts_with("spec.network: "), "{reason}");
+    assert!(reason.contains("nonet"), "{reason}");
     assert!(
         !applied(guarded(broken("bad")))(&mut world),
         "the same again is no news"

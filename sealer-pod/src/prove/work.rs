@@ -91,6 +91,18 @@ impl Prover {
         }
     }
 
+    /// Reads each sector as a proof would, and says which cannot be read.
+    pub(crate) async fn readable(&self, job: &Job) -> Vec<(u64, Result<(), Failure>)> {
+        stream::iter(&job.sectors)
+            .map(|(number, comm_r)| async {
+                let read = self.read(job, *number, *comm_r).await;
+                (*number, read.map(drop))
+            })
+            .buffer_unordered(self.readers.max(1))
+            .collect()
+            .await
+    }
+
     /// Whether any of these sectors, which no store had, is in one now.
     pub(crate) async fn appeared(&self, actor: u64, numbers: Vec<u64>) -> bool {
         if numbers.is_empty() {

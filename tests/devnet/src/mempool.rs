@@ -27,7 +27,7 @@ const REPLACE_PERCENT: u64 = 110;
 pub(crate) enum MempoolError {
     #[error("mpool message too large ({0}B): message too big")]
     TooBig(usize),
-    #[error("message not valid for block inclusion: {0}: validation failure")]
+    #[error("message not valid for block inclusion: {0}")]
     Invalid(String),
     #[error("gas fee cap too low")]
     FeeCapTooLow,
@@ -40,7 +40,7 @@ pub(crate) enum MempoolError {
     )]
     Funds { required: String, balance: String },
     #[error(
-        "not enough funds including pending messages (required: {required} FIL, balance: {balance} FIL): not enough funds to execute transaction"
+        "not enough funds including pending messages (required: {required} FIL, balance: {balance} FIL): validation failure"
     )]
     PendingFunds { required: String, balance: String },
     #[error(

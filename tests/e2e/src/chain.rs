@@ -17,6 +17,9 @@ pub const PROVE_COMMIT: u64 = 34;
 /// Method number of window proofs.
 pub const WINDOW_POST: u64 = 5;
 
+/// Method number of declared recoveries.
+pub const DECLARE_RECOVERED: u64 = 11;
+
 /// A chain, asked from outside the cluster.
 #[derive(Clone, Debug)]
 pub struct Chain {
@@ -205,6 +208,18 @@ impl Chain {
         })
     }
 
+    /// Faulty sectors of an actor.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn faults(&self, actor: &str) -> anyhow::Result<Vec<i64>> {
+        let runs = self
+            .call("Filecoin.StateMinerFaults", json!([actor, null]))
+            .await?;
+        let runs: Vec<i64> = serde_json::from_value(runs)?;
+        Ok(numbers(&runs))
+    }
+
     /// Takes back the last tipsets and makes them again without these messages; returns what was dropped.
     ///
     /// # Errors
@@ -227,6 +242,18 @@ impl Chain {
         };
         dropped.iter().map(cid).collect()
     }
+}
+
+/// Numbers of a bit field as nodes write it: lengths of runs, zeros first.
+fn numbers(runs: &[i64]) -> Vec<i64> {
+    let (mut all, mut at) = (Vec::new(), 0);
+    for (index, run) in runs.iter().enumerate() {
+        if index % 2 == 1 {
+            all.extend(at..at + run);
+        }
+        at += run;
+    }
+    all
 }
 
 #[cfg(test)]
@@ -258,6 +285,12 @@ mod tests {
             [7]
         );
         assert!(landed(WINDOW_POST, &[0x80]).sectors().is_err());
+    }
+
+    #[test]
+    fn bit_fields_are_run_lengths_from_zeros() {
+        assert_eq!(numbers(&[0]), Vec::<i64>::new());
+        assert_eq!(numbers(&[5, 2, 1, 1]), [5, 6, 8]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `DeclareFaults` (10) and `DeclareFaultsRecovered` (11).
 
 use fil_actor_miner_state::v18::{
-    DeadlineInfo, DeadlineSectorMap, DeclareFaultsParams, DeclareFaultsRecoveredParams, MinerInfo,
-    Sectors, State, new_deadline_info,
+    DeadlineInfo, DeadlineSectorMap, Deadlines, DeclareFaultsParams, DeclareFaultsRecoveredParams,
+    MinerInfo, Sectors, State, new_deadline_info,
 };
 use fil_actors_shared::v18::ActorError;
 use fvm_ipld_bitfield::BitField;
 
 use super::{Env, decode, state_error};
+use crate::store::Overlay;
 
 pub(crate) fn declare_faults(
     env: &mut Env<'_>,
@@ -20,12 +21,8 @@ pub(crate) fn declare_faults(
         .into_iter()
         .map(|f| (f.deadline, f.partition, f.sectors));
     let mut todo = by_deadline(env, declarations)?;
-    let info = env.info(state)?;
-    env.require_control(&info)?;
+    let (info, sectors, mut deadlines) = open(env, state)?;
     let policy = &env.rules.policy;
-    let sectors = Sectors::load(env.store, &state.sectors)
-        .map_err(|e| ActorError::illegal_state(format!("failed to load sectors: {e}")))?;
-    let mut deadlines = state.load_deadlines(env.store)?;
     for (index, partitions) in todo.iter() {
         let target = declaration_deadline(env, state, index)?;
         let mut deadline = deadlines.load_deadline(env.store, index)?;
@@ -62,11 +59,7 @@ pub(crate) fn declare_faults_recovered(
         .map(|r| (r.deadline, r.partition, r.sectors));
     let mut todo = by_deadline(env, declarations)?;
     env.repay_debts(state)?;
-    let info: MinerInfo = env.info(state)?;
-    env.require_control(&info)?;
-    let sectors = Sectors::load(env.store, &state.sectors)
-        .map_err(|e| ActorError::illegal_state(format!("failed to load sectors: {e}")))?;
-    let mut deadlines = state.load_deadlines(env.store)?;
+    let (info, sectors, mut deadlines) = open(env, state)?;
     for (index, partitions) in todo.iter() {
         declaration_deadline(env, state, index)?;
         let mut deadline = deadlines.load_deadline(env.store, index)?;
@@ -81,6 +74,18 @@ pub(crate) fn declare_faults_recovered(
         .save_deadlines(env.store, deadlines)
         .map_err(state_error("failed to save deadlines"))?;
     Ok(Vec::new())
+}
+
+/// What a declaration of a control address works on.
+pub(crate) fn open<'a>(
+    env: &Env<'a>,
+    state: &State,
+) -> Result<(MinerInfo, Sectors<'a, Overlay<'a>>, Deadlines), ActorError> {
+    let info = env.info(state)?;
+    env.require_control(&info)?;
+    let sectors = Sectors::load(env.store, &state.sectors)
+        .map_err(|e| ActorError::illegal_state(format!("failed to load sectors: {e}")))?;
+    Ok((info, sectors, state.load_deadlines(env.store)?))
 }
 
 /// Declarations by deadline and partition, within what one message may address.

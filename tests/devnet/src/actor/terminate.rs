@@ -1,14 +1,14 @@
 //! `TerminateSectors` (9), and the fees of every early end.
 
 use fil_actor_miner_state::v18::{
-    Sectors, State, TerminateSectorsParams, TerminateSectorsReturn, deadline_is_mutable,
+    State, TerminateSectorsParams, TerminateSectorsReturn, deadline_is_mutable,
     pledge_penalty_for_termination,
 };
 use fil_actors_shared::v18::ActorError;
 use fvm_shared::econ::TokenAmount;
 use num_traits::Zero as _;
 
-use super::faults::by_deadline;
+use super::faults::{by_deadline, open};
 use super::{Env, decode, state_error};
 use crate::codec::cbor;
 
@@ -23,12 +23,8 @@ pub(crate) fn terminate_sectors(
         .into_iter()
         .map(|t| (t.deadline, t.partition, t.sectors));
     let mut todo = by_deadline(env, declarations)?;
-    let info = env.info(state)?;
-    env.require_control(&info)?;
+    let (info, sectors, mut deadlines) = open(env, state)?;
     let policy = &env.rules.policy;
-    let sectors = Sectors::load(env.store, &state.sectors)
-        .map_err(|e| ActorError::illegal_state(format!("failed to load sectors: {e}")))?;
-    let mut deadlines = state.load_deadlines(env.store)?;
     for (index, partitions) in todo.iter() {
         let start = state.current_proving_period_start(policy, env.epoch);
         if !deadline_is_mutable(policy, start, index, env.epoch) {

@@ -1,11 +1,12 @@
 //! The main path: two sectors from `kubectl apply` to their daily proof, on two nodes.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 
-use anyhow::ensure;
-use filstar_crds::{PostBatch, SealingGroup, conditions};
-use filstar_e2e::chain::{Proven, WINDOW_POST};
+use anyhow::{Context as _, ensure};
+use filstar_crds::{PostBatch, PostBatchStatus, SealingGroup, conditions};
+use filstar_e2e::chain::{DECLARE_RECOVERED, Proven, WINDOW_POST};
 use filstar_e2e::nodes::Need;
 use filstar_e2e::{Scenario, Setup, books, host, scenario, wait_until};
 use kube::ResourceExt as _;
@@ -32,6 +33,7 @@ fn e2e_two_sectors_are_sealed_landed_and_proven_on_two_nodes() {
         s.proving(&[0, 1]).await?;
         both_nodes_sealed(s).await?;
         window_proofs_are_accepted(s).await?;
+        lost_sector_comes_back(s).await?;
         books::check(s, &[0, 1]).await
     });
 }
@@ -138,7 +140,14 @@ async fn window_proofs_are_accepted(s: &Scenario) -> anyhow::Result<()> {
         async || Ok((s.chain.power(&s.actor).await? == 2 * 2048).then_some(())),
     )
     .await?;
-    let what = "the PostBatch has counted the proofs and is well";
+    let status = batch_is_well(s).await?;
+    let enough = usize::try_from(status.accepted).is_ok_and(|n| n >= wanted.len());
+    ensure!(enough, "the PostBatch counts {} proofs", status.accepted);
+    Ok(())
+}
+
+async fn batch_is_well(s: &Scenario) -> anyhow::Result<PostBatchStatus> {
+    let what = "the PostBatch is well";
     wait_until(what, Duration::from_mins(1), async || {
         let batch: PostBatch = s.cluster.must(&s.namespace, "e2e").await?;
         let status = batch.status.unwrap_or_default();
@@ -146,8 +155,55 @@ async fn window_proofs_are_accepted(s: &Scenario) -> anyhow::Result<()> {
             .conditions
             .iter()
             .any(|c| c.type_ == conditions::READY && c.status == "True");
-        let enough = usize::try_from(status.accepted).is_ok_and(|n| n >= wanted.len());
-        Ok((ready && enough && status.faulty_sectors == 0).then_some(()))
+        Ok((ready && status.faulty_sectors == 0).then_some(status))
     })
     .await
+}
+
+/// A replica is gone for a while: its sector becomes faulty, somebody is told which file to bring back, and once it is back
+/// the sector is declared recovered, once, and proven again.
+async fn lost_sector_comes_back(s: &Scenario) -> anyhow::Result<()> {
+    let name = format!("sealed/s-{}-0", s.actor);
+    let (file, away) = (
+        s.folder.join("store").join(&name),
+        s.folder.join("store/away"),
+    );
+    fs::rename(&file, &away).with_context(|| file.display().to_string())?;
+    wait_until("sector 0 is faulty", PROOFS, async || {
+        Ok((s.chain.faults(&s.actor).await? == [0]).then_some(()))
+    })
+    .await?;
+    s.say("sector 0 has lost its replica and is faulty");
+    let what = "the PostBatch names the file that is missing";
+    let text = wait_until(what, Duration::from_mins(2), async || {
+        let batch: PostBatch = s.cluster.must(&s.namespace, "e2e").await?;
+        let conditions = batch.status.unwrap_or_default().conditions.into_iter();
+        let told =
+            conditions.filter(|c| c.type_ == conditions::FAULTS_READABLE && c.status == "False");
+        Ok(told.map(|c| c.message).find(|text| text.contains(&name)))
+    })
+    .await?;
+    s.say(&text);
+    fs::rename(&away, &file)?;
+    wait_until("sector 0 is proven again", PROOFS, async || {
+        Ok(s.chain.faults(&s.actor).await?.is_empty().then_some(()))
+    })
+    .await?;
+    let power = s.chain.power(&s.actor).await?;
+    ensure!(
+        power == 2 * 2048,
+        "the chain has power {power} for two sectors"
+    );
+    let history = s.chain.history().await?;
+    let declared: Vec<_> = history
+        .iter()
+        .filter(|l| l.method == DECLARE_RECOVERED)
+        .collect();
+    ensure!(
+        matches!(declared.as_slice(), [one] if one.exit_code == 0),
+        "a recovery is declared once, not so: {declared:?}"
+    );
+    batch_is_well(s).await?;
+    s.say("sector 0 was declared recovered, once, and is proven again");
+    Ok(())
 }
