@@ -23,7 +23,7 @@ const DEADLINE: u64 = 4;
 const OPEN: i64 = 1050;
 const CUTOFF: i64 = 1040;
 
-fn batch(spec: Value, faults: Value) -> PostBatch {
+fn batch(spec: Value, faults: &Value) -> PostBatch {
     let mut whole = json!({
         "apiVersion": "filstar.io/v1alpha1", "kind": "PostBatch",
         "metadata": {"name": "b", "namespace": NS, "uid": "b", "resourceVersion": "1", "generation": 1},
@@ -56,7 +56,7 @@ fn faulty(partitions: &[(u64, &[u64], &[u64])], reports: &[Value]) -> World {
         chain.recovering += faults.recovering.len();
         chain.faults.insert((DEADLINE, *partition), faults);
     }
-    world.batches.apply(batch(json!({}), json!(reports)));
+    world.batches.apply(batch(json!({}), &json!(reports)));
     world
 }
 
@@ -235,7 +235,7 @@ fn a_declaration_waits_for_missing_sectors_until_a_quarter_of_a_period_is_left()
         .apply(made(&name, spec, signed(MessageState::Pushed, 3)));
     assert!(wishes(&world).is_empty());
     // The other is found later: it gets a message of its own.
-    let mut later = batch(json!({}), json!([vouched(0, "1-2", 1012)]));
+    let mut later = batch(json!({}), &json!([vouched(0, "1-2", 1012)]));
     later.metadata.resource_version = Some("2".into());
     world.batches.apply(later);
     let (name, spec) = wish(&world);
@@ -251,7 +251,7 @@ fn nothing_is_declared_for_a_batch_that_does_not_want_it_or_does_not_prove() {
     ] {
         let mut world = faulty(&[(0, &[1], &[])], &[]);
         let spec = json!({field: field == "suspend"});
-        let mut other = batch(spec, json!([vouched(0, "1", 1000)]));
+        let mut other = batch(spec, &json!([vouched(0, "1", 1000)]));
         other.metadata.resource_version = Some("2".into());
         world.batches.apply(other);
         assert!(wishes(&world).is_empty(), "{field}");
@@ -416,7 +416,7 @@ proptest! {
         let faulty = bitfield::of([1]).unwrap();
         chain.faults.insert((deadline, 0), Faults { faulty, ..Faults::default() });
         let report = json!({"deadline": deadline, "partition": 0, "readable": "1", "readEpoch": head});
-        world.batches.apply(batch(json!({}), json!([report])));
+        world.batches.apply(batch(json!({}), &json!([report])));
         let wished = wishes(&world);
         // It lands in the next epoch at the earliest, and there is time for two more.
         let in_time = (head + 1..head + 3).all(|epoch| actor_accepts(&info, deadline, epoch));
