@@ -93,10 +93,11 @@ impl Prover {
 
     /// Reads each sector as a proof would, and says which cannot be read.
     pub(crate) async fn readable(&self, job: &Job) -> Vec<(u64, Result<(), Failure>)> {
-        stream::iter(&job.sectors)
-            .map(|(number, comm_r)| async {
-                let read = self.read(job, *number, *comm_r).await;
-                (*number, read.map(drop))
+        let sectors: Vec<_> = job.sectors.iter().map(|(n, r)| (*n, *r)).collect();
+        stream::iter(sectors)
+            .map(|(number, comm_r)| async move {
+                let read = self.read(job, number, comm_r).await;
+                (number, read.map(drop))
             })
             .buffer_unordered(self.readers.max(1))
             .collect()
