@@ -174,7 +174,8 @@ pub struct Senders {
     /// Sends window proofs.
     #[schemars(length(max = 128), regex(pattern = r"^[ft][13][a-z2-7]+$"))]
     pub post: String,
-    /// Declares faulty sectors recovered; the key of `post` when left out.
+    /// Declares faulty sectors recovered; the key of `post` when left out. A key of its own keeps a declaration that waits
+    /// for a block from holding up window proofs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128), regex(pattern = r"^[ft][13][a-z2-7]+$"))]
     pub recover: Option<String>,

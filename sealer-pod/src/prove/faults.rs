@@ -28,6 +28,9 @@ const MAX_REASON_CHARS: usize = 500;
 /// Faulty sectors by partition that are not recovering.
 pub(crate) type Lost = BTreeMap<Slot, BTreeSet<u64>>;
 
+/// Whether a sector was tried, and when: the smallest is read first.
+type Rank = (bool, Epoch);
+
 /// What came of reading one sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Reading {
@@ -90,7 +93,7 @@ impl Faults {
     pub(crate) fn next(&self, epoch: Epoch) -> Option<(Slot, BTreeSet<u64>)> {
         let open = self.lost.iter().flatten();
         let open = open.filter(|(window, _, _)| window.can_declare(epoch));
-        let mut best: Option<((bool, Epoch), Slot, Vec<((bool, Epoch), u64)>)> = None;
+        let mut best: Option<(Rank, Slot, Vec<(Rank, u64)>)> = None;
         for (window, slot, sectors) in open {
             let mut due: Vec<_> = sectors
                 .iter()
@@ -110,8 +113,8 @@ impl Faults {
         ))
     }
 
-    /// How soon a sector is to be read, the smallest first; none while it is too early.
-    fn due(&self, window: &Window, number: u64, epoch: Epoch) -> Option<(bool, Epoch)> {
+    /// How soon a sector is to be read; none while it is too early.
+    fn due(&self, window: &Window, number: u64, epoch: Epoch) -> Option<Rank> {
         let Some(reading) = self.readings.get(&number) else {
             return Some((false, Epoch(0)));
         };
