@@ -17,11 +17,13 @@
 
 mod common;
 mod condition;
+mod disks;
 mod gaspolicy;
 mod message;
 mod miner;
 mod names;
 mod parse;
+mod pledge;
 mod postbatch;
 mod sealinggroup;
 mod sealingnode;
@@ -30,6 +32,7 @@ mod store;
 
 pub use common::{LocalRef, SecretKeyRef, TaskClass, Toleration};
 pub use condition::{Conditions, kinds as conditions, set_condition};
+pub use disks::{Disk, Disks};
 pub use gaspolicy::{GasMode, GasPolicy, GasPolicySpec, GasPolicyStatus, GasRule, RuleStatus};
 pub use message::{
     ChainMessage, ChainMessageSpec, ChainMessageStatus, MessageKind, MessageState, SignedVersion,
@@ -42,14 +45,17 @@ pub use names::{annotations, finalizers, labels, managers};
 pub use parse::{
     ParseError, format_ranges, parse_bytes, parse_duration, parse_millicpus, parse_ranges,
 };
+pub use pledge::{
+    BalanceGate, GasPriceGate, GateStatus, LandingGate, LastPledge, Pledge, PledgeGates,
+    PledgeMode, ScratchSpaceGate, StoreSpaceGate,
+};
 pub use postbatch::{
     DeadlineState, DeadlineStatus, FaultReport, PostBatch, PostBatchSpec, PostBatchStatus,
     ProverLane, ProverReport, SkippedSector,
 };
 pub use sealinggroup::{
-    Backend, Concurrency, Finalize, GateStatus, Lane, LanePhase, NodeFit, Placement,
-    PlacementPolicy, Pledge, PledgeMode, PodStatus, Scratch, SealingGroup, SealingGroupSpec,
-    SealingGroupStatus,
+    Backend, Concurrency, Finalize, Lane, LanePhase, NodeFit, Placement, PlacementPolicy,
+    PodStatus, Scratch, SealingGroup, SealingGroupSpec, SealingGroupStatus,
 };
 pub use sealingnode::{
     CoreGroup, DiskKind, Gpu, GpuHealth, HugePages, Inventory, KubeletPolicies, Maintenance,

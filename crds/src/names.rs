@@ -24,6 +24,8 @@ pub mod labels {
 pub mod annotations {
     /// On pods: hash of the pod's template; a pod with another hash is replaced when it is idle.
     pub const TEMPLATE_HASH: &str = "filstar.io/template-hash";
+    /// On sealer pods, by the sealer itself: how full its scratch and its stores are, as [`crate::Disks`] in JSON.
+    pub const DISKS: &str = "filstar.io/disks";
 }
 
 /// Finalizers.

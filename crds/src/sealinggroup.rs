@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{LocalRef, Toleration};
+use crate::pledge::{GateStatus, LastPledge, Pledge};
 
 /// Servers that seal together for one Miner. A sector never leaves its group.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -32,6 +33,7 @@ use crate::common::{LocalRef, Toleration};
     printcolumn(name = "Proving", type_ = "integer", json_path = ".status.proving"),
     printcolumn(name = "Pledge", type_ = "string", json_path = ".status.conditions[?(@.type=='PledgeOpen')].reason"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1),
+    printcolumn(name = "PledgeMessage", type_ = "string", json_path = ".status.conditions[?(@.type=='PledgeOpen')].message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.spec.placement.policy == 'Preferred' || self.spec.lanes.all(l, l.cpus > 0)").message("a lane with cpus: 0 shares CPUs and cannot prove its placement: give it cpus, or set placement.policy: Preferred"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a SealingGroup has at most 40 characters, since pods and labels carry it")
@@ -185,43 +187,6 @@ pub enum LanePhase {
     Finalize,
 }
 
-/// How sectors come into being.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Pledge {
-    /// `Manual` (default): people create Sectors. `Auto`: the group keeps `maxInFlight` sectors in work for as
-    /// long as the Miner's `sectorNumbers` last.
-    #[serde(default)]
-    pub mode: PledgeMode,
-    /// Sectors in work at once. Default 1.
-    #[serde(default = "default_in_flight")]
-    #[schemars(range(min = 0, max = 10_000))]
-    pub max_in_flight: u32,
-}
-
-fn default_in_flight() -> u32 {
-    1
-}
-
-impl Default for Pledge {
-    fn default() -> Self {
-        Self {
-            mode: PledgeMode::Manual,
-            max_in_flight: default_in_flight(),
-        }
-    }
-}
-
-/// Who pledges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum PledgeMode {
-    /// People.
-    #[default]
-    Manual,
-    /// The operator.
-    Auto,
-}
-
 /// How finished sectors leave scratch.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -283,6 +248,9 @@ pub struct SealingGroupStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 16))]
     pub gates: Vec<GateStatus>,
+    /// The youngest sector of the group; `pledge.delay` counts from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_pledge: Option<LastPledge>,
     /// Nodes that the selector names and that cannot take the lanes, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["node".into()]))]
@@ -308,18 +276,6 @@ pub struct PodStatus {
     /// What the kernel says, such as `cpus 1 of 1 asked, memory nodes 0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<String>,
-}
-
-/// One gate of pledging.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GateStatus {
-    /// `SectorNumber`, `ChainSync`, `Capacity`.
-    pub name: String,
-    /// Whether a sector may be pledged as far as this gate goes.
-    pub open: bool,
-    /// Why, with numbers.
-    pub reason: String,
 }
 
 /// A node that cannot take the group's lanes.

@@ -3,6 +3,7 @@
 //! In: the world, as [`questions()`]. Out: chain views, as changes of the world. Effects: reads of chain nodes and
 //! Secrets. Never: one poller waits for another.
 
+mod estimate;
 mod landed;
 mod partitions;
 mod poll;

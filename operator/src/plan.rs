@@ -9,7 +9,7 @@ pub(crate) mod message;
 pub mod names;
 pub mod pledge;
 pub mod pods;
-mod policy;
+pub(crate) mod policy;
 mod post;
 pub mod recover;
 mod sector;
@@ -22,14 +22,15 @@ use crate::world::{Now, World};
 /// What to do next, in order. Nothing to do is an empty plan.
 pub fn plan(world: &World, now: Now) -> Vec<Action> {
     let mut bookings = Bookings::of(world);
+    let mut ledger = pledge::Ledger::of(world);
     let mut actions = Vec::new();
     // Money first: a proof that is due waits for nobody.
     actions.extend(message::plan(world, now));
     actions.extend(post::plan(world));
     actions.extend(recover::plan(world));
-    actions.extend(sector::plan(world, now, &mut bookings));
+    actions.extend(sector::plan(world, now, &mut bookings, &mut ledger));
     actions.extend(pods::plan(world, now, &bookings));
-    actions.extend(pledge::plan(world));
+    actions.extend(pledge::plan(world, now, &mut ledger));
     actions.extend(cleanup::plan(world, now));
     actions
 }

@@ -15,16 +15,18 @@ use filstar_crds::{Conditions, set_condition};
 use kube::{Resource, ResourceExt};
 
 use crate::action::{Action, StatusPatch};
+use crate::plan::pledge;
 use crate::world::{Id, Index, Now, World};
 
 /// Statuses that changed.
 pub fn status(world: &World, now: Now) -> Vec<Action> {
     let mut actions = Vec::new();
+    let ledger = pledge::Ledger::of(world);
     collect(&mut actions, &world.miners, |id, o| {
         miner::status(world, now, id, o).map(StatusPatch::Miner)
     });
     collect(&mut actions, &world.groups, |id, o| {
-        group::status(world, now, id, o).map(StatusPatch::Group)
+        group::status(world, now, &ledger, id, o).map(StatusPatch::Group)
     });
     collect(&mut actions, &world.policies, |id, o| {
         policy::status(world, now, id, o).map(StatusPatch::Policy)

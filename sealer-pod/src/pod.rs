@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use filstar_crds::conditions::POD_PLACEMENT_VERIFIED;
+use filstar_crds::{Disks, annotations, conditions::POD_PLACEMENT_VERIFIED};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -71,6 +71,24 @@ pub(crate) async fn report_placement(
     });
     let params = PatchParams::apply(manager).force();
     api.patch_status(&pod.name, &params, &Patch::Apply(&patch))
+        .await
+        .map(drop)
+}
+
+/// Writes how full the disks are as an annotation of our own pod.
+///
+/// # Errors
+/// What the API server says.
+pub(crate) async fn report_disks(
+    client: &Client,
+    pod: &settings::Pod,
+    disks: &Disks,
+) -> kube::Result<()> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace);
+    let text = disks.to_text().map_err(kube::Error::SerdeError)?;
+    // The uid is a precondition: a pod of the same name that came after us is another one.
+    let patch = json!({"metadata": {"uid": pod.uid, "annotations": {annotations::DISKS: text}}});
+    api.patch_status(&pod.name, &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .map(drop)
 }

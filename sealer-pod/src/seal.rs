@@ -7,10 +7,11 @@
 //!                   Sector status.sealer ◄─ reports ◄─┘
 //! ```
 //! Effects: child processes; the status of Sectors whose task is ours; the capacity of stores; a
-//! condition on our pod. Never: two runs of one sector at once; a report about a task that is no
+//! condition and an annotation on our pod. Never: two runs of one sector at once; a report about a task that is no
 //! longer in its Sector.
 
 mod decide;
+mod disks;
 mod input;
 mod report;
 
@@ -110,6 +111,7 @@ struct Sealer {
     verdict_told: Option<Verdict>,
     verdict_read: Instant,
     verdict_tries: u32,
+    disks: disks::Watch,
     events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
 }
 
@@ -132,8 +134,10 @@ impl Sealer {
             scratch: settings.scratch.clone(),
             stores: settings.pod.stores.clone(),
         };
+        let disks = disks::Watch::new(folders.scratch.clone(), folders.stores.clone());
         Ok(Self {
             settings,
+            disks,
             folders,
             client,
             health,
@@ -408,6 +412,7 @@ impl Sealer {
             self.verdict_tries = 0;
         }
         self.metrics.placed.set(i64::from(self.verdict.verified));
+        self.tell_disks().await;
         let told = self.verdict_told.as_ref() == Some(&self.verdict);
         if told || self.verdict_tries >= PLACEMENT_TRIES {
             return;
@@ -418,6 +423,18 @@ impl Sealer {
         match pod::call(call).await {
             Ok(()) => self.verdict_told = Some(self.verdict.clone()),
             Err(e) => self.call_failed("report placement", &e),
+        }
+    }
+
+    /// Tells how full the disks are when that changed.
+    async fn tell_disks(&mut self) {
+        let Some(disks) = self.disks.news() else {
+            return;
+        };
+        let call = pod::report_disks(&self.client, &self.settings.pod, &disks);
+        match pod::call(call).await {
+            Ok(()) => self.disks.told(disks),
+            Err(e) => self.call_failed("report disks", &e),
         }
     }
 

@@ -17,7 +17,7 @@ use super::landed::Landed;
 use super::partitions::{Fingerprint, Partitions, Proving};
 use super::questions::Questions;
 use super::spec::{Nodes, nodes};
-use super::{Connections, pause, problem, signer};
+use super::{Connections, estimate, pause, problem, signer};
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::watch::Change;
@@ -301,6 +301,7 @@ impl Poll {
                 node.miner_power(actor, key),
                 node.miner_available_balance(actor, key),
             )?;
+            let (deposit, pledge) = estimate::of(node, actor, head, &self.spec).await?;
             let proving = Proving::read(node, actor, key).await?;
             let fingerprint = Fingerprint::of(&proving, &power, &available);
             let sums = self
@@ -321,6 +322,8 @@ impl Poll {
                 next_base_fee: fees.next,
                 info,
                 available,
+                deposit,
+                pledge,
                 raw_power: power.miner_power.raw_byte_power.0,
                 allocated: proving.allocated,
                 deadline: proving.deadline,

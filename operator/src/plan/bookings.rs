@@ -58,7 +58,8 @@ impl Bookings {
         bookings
     }
 
-    /// Chooses the node of a new sector, the one with the fewest sectors in work, and books a task there.
+    /// Chooses the node of a new sector, the one with the fewest sectors in work of those that take one, and books a
+    /// task there.
     pub(super) fn take_node(
         &mut self,
         world: &World,
@@ -66,8 +67,10 @@ impl Bookings {
         group_id: &Id,
         group: &SealingGroup,
         kind: TaskKind,
+        takes: impl Fn(&str) -> bool,
     ) -> Result<Place, NoPlace> {
         let pods = live_pods(world, group_id, group).filter(|(_, _, lane)| allows(lane, kind));
+        let pods = pods.filter(|(_, pod, _)| wanted_node(pod).is_some_and(&takes));
         let candidates = pods.filter(|(_, pod, _)| is_ready(pod) || is_starting(pod, now));
         let fewest = candidates.min_by_key(|(_, pod, _)| {
             let node = wanted_node(pod).unwrap_or_default();

@@ -1,26 +1,55 @@
 //! Pledging: groups in mode `Auto` keep their number of sectors in work, as long as every gate is open.
 //!
-//! A gate looks at what is allocated, not only at what the chain has seen, so no number is given twice.
+//! Each gate is a pure function of the world in a module of its own. They look at what is booked ([`Ledger`]), not only at
+//! what is used, and they hold for sectors that people create as well: those wait, with the reason in their condition.
+
+mod balance;
+mod capacity;
+mod chain_sync;
+mod gas_price;
+mod gate;
+mod landing;
+mod ledger;
+mod node_maintenance;
+mod pace;
+mod room;
+mod scratch_space;
+mod sector_number;
+mod sizes;
+mod store_space;
+mod text;
 
 use std::collections::BTreeSet;
 
-use filstar_crds::{GateStatus, PledgeMode, SealingGroup, SectorPhase, SectorSpec};
+use filstar_crds::{LocalRef, PledgeMode, Restart, SealingGroup, SectorPhase, SectorSpec};
 
-use super::bookings::places;
 use super::names;
 use crate::action::Action;
-use crate::world::{ChainFacts, Id, MinerFacts, World};
+use crate::world::{Id, MinerFacts, Now, World};
 
-/// Sectors to make: at most one for each group in a plan, so that each gate sees the one before.
-pub(super) fn plan(world: &World) -> Vec<Action> {
+pub use gate::{Gate, Verdict};
+pub use ledger::Ledger;
+pub(crate) use pace::last;
+pub use sector_number::next_number;
+
+use ledger::Asking;
+
+/// Sectors to make: at most one for each group in a plan. Those of several groups are booked one after another.
+pub(super) fn plan(world: &World, now: Now, ledger: &mut Ledger) -> Vec<Action> {
     world
         .groups
         .iter()
-        .filter_map(|(id, group)| pledge(world, id, group))
+        .filter_map(|(id, group)| pledge(world, now, ledger, id, group))
         .collect()
 }
 
-fn pledge(world: &World, id: &Id, group: &SealingGroup) -> Option<Action> {
+fn pledge(
+    world: &World,
+    now: Now,
+    ledger: &mut Ledger,
+    id: &Id,
+    group: &SealingGroup,
+) -> Option<Action> {
     let spec = &group.spec;
     if spec.pledge.mode != PledgeMode::Auto || group.metadata.deletion_timestamp.is_some() {
         return None;
@@ -28,22 +57,34 @@ fn pledge(world: &World, id: &Id, group: &SealingGroup) -> Option<Action> {
     if in_flight(world, id) >= spec.pledge.max_in_flight {
         return None;
     }
-    if gates(world, id, group).iter().any(|gate| !gate.open) {
+    if gates(world, now, ledger, id, group)
+        .iter()
+        .any(|gate| !gate.open)
+    {
         return None;
     }
     let (miner_id, miner) = world.miner_of(&id.namespace, &spec.miner_ref.name)?;
     let facts = MinerFacts::parse(miner).ok()?;
     let chain = world.chain(&miner_id)?;
-    let number = next_number(world, &miner_id, &facts, chain)?;
+    let given = ledger.given.get(&miner_id).cloned().unwrap_or_default();
+    let number = sector_number::next_free(world, &miner_id, &facts, chain, &given)?;
+    let asking = Asking {
+        id,
+        group,
+        miner_id: &miner_id,
+        miner,
+    };
+    ledger.book_new(world, asking)?;
+    ledger.given.entry(miner_id).or_default().insert(number);
     Some(Action::CreateSector {
         id: Id::new(&id.namespace, names::sector(&facts.actor_text, number)),
         spec: SectorSpec {
             miner_ref: spec.miner_ref.clone(),
-            group_ref: filstar_crds::LocalRef::new(&id.name),
+            group_ref: LocalRef::new(&id.name),
             number: i64::try_from(number).ok()?,
             seal_proof: miner.spec.seal_proof,
             paused: false,
-            restart: filstar_crds::Restart::Resume,
+            restart: Restart::Resume,
         },
     })
 }
@@ -61,102 +102,36 @@ pub fn in_flight(world: &World, group: &Id) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The smallest number that is free: not used on chain, not allocated here, not reserved, within the bounds.
-pub fn next_number(
+/// What every gate says of one sector more of a group.
+pub fn gates(
     world: &World,
-    miner: &Id,
-    facts: &MinerFacts,
-    chain: &ChainFacts,
-) -> Option<u64> {
-    let bounds = &world.miners.get(miner)?.spec.sector_numbers;
-    let prefix = format!("{}-", facts.actor_text);
-    let here: BTreeSet<u64> = world
-        .sectors
-        .iter()
-        .filter_map(|(id, _)| id.name.strip_prefix(&prefix)?.parse().ok())
-        .collect();
-    let max = bounds
-        .max
-        .map_or(i64::MAX.unsigned_abs(), i64::unsigned_abs);
-    let mut number = bounds.start.unsigned_abs();
-    while number <= max {
-        if let Some((_, last)) = facts
-            .reserved
-            .iter()
-            .find(|(a, b)| (*a..=*b).contains(&number))
-        {
-            number = last.checked_add(1)?;
-        } else if let Some(range) = chain.allocated.ranges().find(|r| r.contains(&number)) {
-            number = range.end;
-        } else if here.contains(&number) {
-            number = number.checked_add(1)?;
-        } else {
-            return Some(number);
-        }
-    }
-    None
-}
-
-/// What must be true before a sector is pledged, each with its reason.
-pub fn gates(world: &World, id: &Id, group: &SealingGroup) -> Vec<GateStatus> {
-    vec![
-        chain_gate(world, id, group),
-        number_gate(world, id, group),
-        capacity_gate(world, id, group),
-    ]
-}
-
-fn gate(name: &str, open: bool, reason: impl Into<String>) -> GateStatus {
-    GateStatus {
-        name: name.into(),
-        open,
-        reason: reason.into(),
-    }
-}
-
-fn chain_gate(world: &World, id: &Id, group: &SealingGroup) -> GateStatus {
-    const NAME: &str = "ChainSync";
+    now: Now,
+    ledger: &Ledger,
+    id: &Id,
+    group: &SealingGroup,
+) -> Vec<Verdict> {
     let miner_id = Id::new(&id.namespace, &group.spec.miner_ref.name);
-    if world.miners.get(&miner_id).is_none() {
-        return gate(NAME, false, format!("there is no Miner {}", miner_id.name));
-    }
-    match world.chains.get(&miner_id) {
-        None => gate(NAME, false, "the chain has not answered yet"),
-        Some(view) => match &view.problem {
-            Some(problem) => gate(NAME, false, problem.message()),
-            None if view.facts.is_none() => gate(NAME, false, "the chain has not answered yet"),
-            None => gate(NAME, true, "the chain node is in sync"),
-        },
-    }
-}
-
-fn number_gate(world: &World, id: &Id, group: &SealingGroup) -> GateStatus {
-    const NAME: &str = "SectorNumber";
-    let miner_id = Id::new(&id.namespace, &group.spec.miner_ref.name);
-    let facts = world
-        .miners
-        .get(&miner_id)
-        .and_then(|m| MinerFacts::parse(m).ok());
-    let (Some(facts), Some(chain)) = (facts, world.chain(&miner_id)) else {
-        return gate(NAME, false, "which numbers are free is not known yet");
+    let none = BTreeSet::new();
+    let given = ledger.given.get(&miner_id).unwrap_or(&none);
+    let number = sector_number::verdict(world, &miner_id, given);
+    let Some(miner) = world.miners.get(&miner_id) else {
+        return vec![chain_sync::verdict(world, &miner_id), number];
     };
-    match next_number(world, &miner_id, &facts, chain) {
-        Some(_) => gate(NAME, true, "numbers are free"),
-        None => gate(
-            NAME,
-            false,
-            "all numbers up to sectorNumbers.max of the Miner are used; raise it to pledge more",
-        ),
+    let asking = Asking {
+        id,
+        group,
+        miner_id: &miner_id,
+        miner,
+    };
+    let no_nodes = node_maintenance::Nodes::default();
+    let nodes = ledger.nodes.get(id).unwrap_or(&no_nodes);
+    let mut gates = ledger.gates(world, asking);
+    gates.insert(1, number);
+    gates.insert(3, capacity::verdict(group, nodes));
+    if group.spec.pledge.mode == PledgeMode::Auto {
+        let others = gates.iter().all(|gate| gate.open);
+        let last = last(world, id, group);
+        gates.push(pace::verdict(now.wall, id, group, last.as_ref(), others));
     }
-}
-
-fn capacity_gate(world: &World, id: &Id, group: &SealingGroup) -> GateStatus {
-    const NAME: &str = "Capacity";
-    if group.spec.paused {
-        return gate(NAME, false, "the group is paused");
-    }
-    match places(world, id, group).count() {
-        0 => gate(NAME, false, "no sealer pod is ready"),
-        _ => gate(NAME, true, "sealer pods are ready"),
-    }
+    gates
 }

@@ -3,7 +3,7 @@
 //! Source: builtin-actors v18, `runtime/src/runtime/policy.rs`; lotus `chain/actors/policy`.
 
 /// A ticket is this old when it is drawn, so that no reorg can change it (chain finality).
-pub(super) const TICKET_LOOKBACK: i64 = 900;
+pub(crate) const TICKET_LOOKBACK: i64 = 900;
 
 /// A pre-commit must land within this many epochs of its ticket (one day and finality).
 pub(super) const MAX_PRE_COMMIT_LOOKBACK: i64 = 2880 + 900;
@@ -12,7 +12,7 @@ pub(super) const MAX_PRE_COMMIT_LOOKBACK: i64 = 2880 + 900;
 pub(super) const MAX_PROVE_COMMIT_DURATION: i64 = 30 * 2880 + 150;
 
 /// For how long a new sector is committed: 540 days, between the actor's bounds of 210 and 1278.
-pub(super) const SECTOR_LIFETIME: i64 = 540 * 2880;
+pub(crate) const SECTOR_LIFETIME: i64 = 540 * 2880;
 
 /// Sectors that one declaration may name.
 pub(super) const ADDRESSED_SECTORS_MAX: u64 = 25_000;

@@ -16,20 +16,32 @@ use filstar_crds::{Sector, SectorPhase, TaskKind, finalizers, labels};
 use kube::ResourceExt;
 
 use super::bookings::Bookings;
+use super::pledge::Ledger;
 use crate::action::Action;
 use crate::world::{Id, MinerFacts, Now, World};
 use turn::{Turn, Wait};
 
 /// Actions for all sectors.
-pub(super) fn plan(world: &World, now: Now, bookings: &mut Bookings) -> Vec<Action> {
+pub(super) fn plan(
+    world: &World,
+    now: Now,
+    bookings: &mut Bookings,
+    ledger: &mut Ledger,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     for (id, sector) in world.sectors.iter() {
-        actions.extend(one(world, now, bookings, id, sector));
+        actions.extend(one(world, now, (bookings, ledger), id, sector));
     }
     actions
 }
 
-fn one(world: &World, now: Now, bookings: &mut Bookings, id: &Id, sector: &Sector) -> Vec<Action> {
+fn one(
+    world: &World,
+    now: Now,
+    (bookings, ledger): (&mut Bookings, &mut Ledger),
+    id: &Id,
+    sector: &Sector,
+) -> Vec<Action> {
     if sector.metadata.deletion_timestamp.is_some() {
         return removal::plan(world, now, bookings, id, sector);
     }
@@ -40,7 +52,7 @@ fn one(world: &World, now: Now, bookings: &mut Bookings, id: &Id, sector: &Secto
             miner: sector.spec.miner_ref.name.clone(),
         }];
     }
-    let mut turn = match Turn::start(world, now, bookings, id, sector) {
+    let mut turn = match Turn::start(world, now, (bookings, ledger), id, sector) {
         Ok(turn) => turn,
         Err(wait) => return say::stalled(now, id, sector, &wait),
     };

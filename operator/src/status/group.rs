@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt;
 
 use super::Say;
-use crate::plan::{pledge, pods};
+use crate::plan::pledge::{self, Verdict};
+use crate::plan::pods;
 use crate::world::{Id, Now, World};
 
 /// Nodes named in one message.
@@ -20,6 +21,7 @@ const NAMED: usize = 5;
 pub(super) fn status(
     world: &World,
     now: Now,
+    ledger: &pledge::Ledger,
     id: &Id,
     group: &SealingGroup,
 ) -> Option<SealingGroupStatus> {
@@ -51,9 +53,16 @@ pub(super) fn status(
         pods_ready: Some(format!("{ready}/{wanted}")),
         pods,
         sectors: by_phase(world, id),
-        gates: pledge::gates(world, id, group),
+        gates: Vec::new(),
+        last_pledge: pledge::last(world, id, group),
         unfit_nodes: unfit,
     };
+    let gates = pledge::gates(world, now, ledger, id, group);
+    let before = |gate: &Verdict| old.gates.iter().find(|g| g.name == gate.gate.name());
+    next.gates = gates
+        .iter()
+        .map(|gate| gate.status(before(gate), now.wall))
+        .collect();
     let mut conditions = std::mem::take(&mut next.conditions);
     let mut say = Say {
         conditions: &mut conditions,
@@ -62,7 +71,7 @@ pub(super) fn status(
     };
     say_ready(&mut say, group, &next, (ready, wanted, fits.len()));
     say_pinned(&mut say, &next);
-    say_pledge(&mut say, group, &next);
+    say_pledge(&mut say, group, &gates, next.in_flight);
     next.conditions = conditions;
     (next != old).then_some(next)
 }
@@ -253,24 +262,25 @@ fn say_pinned(say: &mut Say<'_>, next: &SealingGroupStatus) {
     }
 }
 
-fn say_pledge(say: &mut Say<'_>, group: &SealingGroup, next: &SealingGroupStatus) {
+fn say_pledge(say: &mut Say<'_>, group: &SealingGroup, gates: &[Verdict], in_flight: u32) {
     let kind = conditions::PLEDGE_OPEN;
+    let closed: Vec<&Verdict> = gates.iter().filter(|gate| !gate.open).collect();
+    let sentences: Vec<String> = closed.iter().map(|gate| gate.sentence()).collect();
+    let sentences = sentences.join(". ");
     if group.spec.pledge.mode == PledgeMode::Manual {
-        say.set(
-            kind,
-            false,
-            "Manual",
-            "pledge.mode is Manual: create Sectors, or set it to Auto",
-        );
+        let text = "pledge.mode is Manual: create Sectors, or set it to Auto";
+        let text = if closed.is_empty() {
+            text.to_owned()
+        } else {
+            format!("{text}. Sectors that are created wait: {sentences}")
+        };
+        say.set(kind, false, "Manual", &text);
         return;
     }
-    match next.gates.iter().find(|gate| !gate.open) {
-        Some(gate) => say.set(kind, false, &gate.name, &gate.reason),
-        None if next.in_flight >= group.spec.pledge.max_in_flight => {
-            let text = format!(
-                "{} sectors are in work, as many as pledge.maxInFlight",
-                next.in_flight
-            );
+    match closed.first() {
+        Some(gate) => say.set(kind, false, gate.gate.name(), &sentences),
+        None if in_flight >= group.spec.pledge.max_in_flight => {
+            let text = format!("{in_flight} sectors are in work, as many as pledge.maxInFlight");
             say.set(kind, true, "Full", &text);
         }
         None => say.set(kind, true, "Open", "all gates are open"),

@@ -108,6 +108,10 @@ pub struct ChainFacts {
     pub info: MinerInfo,
     /// Its balance that is neither locked nor owed.
     pub available: AttoFil,
+    /// Deposit of a sector that is pre-committed now, by the node's estimate.
+    pub deposit: AttoFil,
+    /// Pledge of a sector that is proven now, by the node's estimate.
+    pub pledge: AttoFil,
     /// Raw byte power.
     pub raw_power: u128,
     /// Numbers that the actor has ever used.

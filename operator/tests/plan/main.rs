@@ -10,6 +10,8 @@
     reason = "helpers make what the fields take"
 )]
 
+mod gates;
+mod gates_prop;
 mod groups;
 mod messages;
 mod recover;

@@ -108,7 +108,23 @@ pub(crate) fn sealer_pod(node: &str) -> Pod {
         "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
     }))
     .unwrap();
-    meta(pod, &name)
+    with_disks(meta(pod, &name), 9 << 20, 9 << 20)
+}
+
+/// A pod that says how much is free of the 10 MiB of its scratch and of the 10 MiB of store-a. Nodes share neither.
+pub(crate) fn with_disks(mut pod: Pod, scratch: u64, store: u64) -> Pod {
+    let disk = |device, free| Disk {
+        device,
+        capacity: 10 << 20,
+        free,
+    };
+    let disks = Disks {
+        scratch: Some(disk(1, scratch)),
+        stores: BTreeMap::from([("store-a".into(), disk(2, store))]),
+    };
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotations::DISKS.into(), disks.to_text().unwrap());
+    pod
 }
 
 pub(crate) fn chain(head: i64) -> ChainFacts {
@@ -136,6 +152,8 @@ pub(crate) fn chain(head: i64) -> ChainFacts {
             beneficiary: None,
         },
         available: AttoFil::from_fil(10),
+        deposit: "0.08 FIL".parse().unwrap(),
+        pledge: "0.13 FIL".parse().unwrap(),
         raw_power: 0,
         allocated: BitField::new(),
         deadline: deadline(head),

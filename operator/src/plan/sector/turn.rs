@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::super::bookings::Bookings;
+use super::super::pledge::Ledger;
 use super::say;
 use crate::action::Action;
 use crate::world::{ChainFacts, Id, MinerFacts, Now, World};
@@ -44,6 +45,7 @@ pub(super) struct Turn<'a> {
     pub(super) world: &'a World,
     pub(super) now: Now,
     pub(super) bookings: &'a mut Bookings,
+    pub(super) ledger: &'a mut Ledger,
     pub(super) id: &'a Id,
     pub(super) sector: &'a Sector,
     pub(super) miner_id: Id,
@@ -62,7 +64,7 @@ impl<'a> Turn<'a> {
     pub(super) fn start(
         world: &'a World,
         now: Now,
-        bookings: &'a mut Bookings,
+        (bookings, ledger): (&'a mut Bookings, &'a mut Ledger),
         id: &'a Id,
         sector: &'a Sector,
     ) -> Result<Self, Wait> {
@@ -89,6 +91,7 @@ impl<'a> Turn<'a> {
             world,
             now,
             bookings,
+            ledger,
             id,
             sector,
             miner_id,

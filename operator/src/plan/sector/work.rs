@@ -34,9 +34,21 @@ pub(super) fn bind_to_node(turn: &mut Turn<'_>) -> Wait {
     if let Some(wait) = held_back(turn) {
         return wait;
     }
-    match bind(turn, TaskKind::AddPiece, SectorPhase::Packing) {
-        Ok(wait) | Err(wait) => wait,
+    if let Some(gate) = turn.ledger.holds(turn.id) {
+        return Wait::new(gate.gate.closed(), gate.sentence());
     }
+    // Room is kept for it on some node; it may take another one with room.
+    let (group, miner) = (turn.group, turn.miner);
+    let Some(kept) = turn.ledger.release(turn.id, group, miner) else {
+        return Wait::new("GatesUnknown", "the gates of its group were not asked yet");
+    };
+    let (wait, node) = match bind(turn, TaskKind::AddPiece, SectorPhase::Packing) {
+        Ok(wait) => (wait, turn.next.binding.as_ref().map(|b| b.node.clone())),
+        Err(wait) => (wait, None),
+    };
+    turn.ledger
+        .keep(turn.id, group, miner, node.unwrap_or(kept));
+    wait
 }
 
 /// A phase that a sealer pod computes: bind its task, wait for it, go on to `then`.
@@ -169,11 +181,13 @@ fn pod_lives(turn: &Turn<'_>, task: &Task) -> bool {
 fn bind(turn: &mut Turn<'_>, kind: TaskKind, phase: SectorPhase) -> Result<Wait, Wait> {
     let node = turn.next.binding.as_ref().map(|b| b.node.clone());
     let (world, group_id, group) = (turn.world, &turn.group_id, turn.group);
-    let place = match &node {
-        Some(node) => turn.bookings.take(world, group_id, group, kind, Some(node)),
-        None => turn
-            .bookings
-            .take_node(world, turn.now, group_id, group, kind),
+    let place = if let Some(node) = &node {
+        turn.bookings.take(world, group_id, group, kind, Some(node))
+    } else {
+        let (ledger, miner) = (&*turn.ledger, turn.miner);
+        let takes = |node: &str| ledger.takes(group_id, group, miner, node);
+        turn.bookings
+            .take_node(world, turn.now, group_id, group, kind, takes)
     };
     let place = place.map_err(|no| no_place(no, kind, node.as_deref()))?;
     if turn.phase() != phase {

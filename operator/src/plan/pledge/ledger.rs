@@ -1,0 +1,224 @@
+//! All that is booked: scratch, stores and money of the sectors in work, and who of those that wait may begin.
+//!
+//! Sectors without a node stand in one queue, the oldest first. Each is asked for by its gates behind all that were let
+//! in before it, so any number of them created at once pass no gate that has room for one. A group whose gate is
+//! closed holds up no other group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use filstar_crds::{SealingGroup, Sector, SectorPhase};
+
+use super::balance::{Purses, phase};
+use super::gate::Verdict;
+use super::node_maintenance::Nodes;
+use super::scratch_space::Scratch;
+use super::store_space::Stores;
+use super::{chain_sync, gas_price, landing, node_maintenance, sector_number, sizes};
+use crate::world::{Id, World};
+
+/// Bookings of one plan.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub(super) nodes: BTreeMap<Id, Nodes>,
+    pub(super) scratch: Scratch,
+    pub(super) stores: Stores,
+    pub(super) purses: Purses,
+    /// Numbers that this plan gives, by Miner.
+    pub(super) given: BTreeMap<Id, BTreeSet<u64>>,
+    /// Sectors that wait for a gate.
+    held: BTreeMap<Id, Verdict>,
+    /// Nodes where room is kept for sectors that may begin.
+    kept: BTreeMap<Id, String>,
+}
+
+/// A group and its Miner, as a gate asks for them.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) id: &'a Id,
+    pub(super) group: &'a SealingGroup,
+    pub(super) miner_id: &'a Id,
+    pub(super) miner: &'a filstar_crds::Miner,
+}
+
+impl Ledger {
+    /// What the world has booked.
+    pub fn of(world: &World) -> Self {
+        let nodes = |(id, group): (&Id, &SealingGroup)| (id.clone(), Nodes::of(world, id, group));
+        let mut ledger = Self {
+            nodes: world.groups.iter().map(nodes).collect(),
+            scratch: Scratch::of(world),
+            stores: Stores::of(world),
+            purses: Purses::of(world),
+            ..Self::default()
+        };
+        let mut queue = Vec::new();
+        for (id, sector) in world.sectors.iter() {
+            if waits(sector) {
+                queue.push((id, sector));
+            } else {
+                ledger.book_begun(world, id, sector);
+            }
+        }
+        queue.sort_by_key(|(id, s)| {
+            let created = s.metadata.creation_timestamp.as_ref().map(|t| t.0);
+            (created, s.spec.number, *id)
+        });
+        ledger.let_in(world, &queue);
+        ledger
+    }
+
+    fn book_begun(&mut self, world: &World, id: &Id, sector: &Sector) {
+        let (group_id, miner_id) = refs(id, sector);
+        let proof = sector.spec.seal_proof;
+        let left = sizes::scratch_left(proof, phase(sector));
+        if let Some(binding) = sector.status.as_ref().and_then(|s| s.binding.as_ref()) {
+            self.scratch.book(&binding.node, &binding.scratch, left);
+        }
+        if matches!(phase(sector), SectorPhase::Proving | SectorPhase::Removing) {
+            return;
+        }
+        if let Some(group) = world.groups.get(&group_id) {
+            self.stores
+                .book(world, &group_id, group, Some(sector), proof);
+        }
+        self.purses.book(world, &miner_id, Some(sector));
+    }
+
+    /// Asks the gates for each sector of the queue.
+    fn let_in(&mut self, world: &World, queue: &[(&Id, &Sector)]) {
+        // A gate that is closed for one sector of a group is closed for all behind it: bookings only grow.
+        let mut closed: BTreeMap<Id, Verdict> = BTreeMap::new();
+        for (id, sector) in queue {
+            let (group_id, miner_id) = refs(id, sector);
+            let found = world.groups.get(&group_id).zip(world.miners.get(&miner_id));
+            let Some((group, miner)) = found else {
+                continue;
+            };
+            if sector.spec.paused
+                || group.spec.paused
+                || group.spec.miner_ref != sector.spec.miner_ref
+            {
+                continue;
+            }
+            let asking = Asking {
+                id: &group_id,
+                group,
+                miner_id: &miner_id,
+                miner,
+            };
+            let own = sector_number::of_sector(world, &miner_id, sector);
+            if let Some(verdict) = own.or_else(|| closed.get(&group_id).cloned()) {
+                self.held.insert((*id).clone(), verdict);
+                continue;
+            }
+            let verdicts = self.gates(world, asking);
+            if let Some(verdict) = verdicts.into_iter().find(|v| !v.open) {
+                closed.insert(group_id.clone(), verdict.clone());
+                self.held.insert((*id).clone(), verdict);
+            } else if let Some(node) = self.book_new(world, asking) {
+                self.kept.insert((*id).clone(), node);
+            }
+        }
+    }
+
+    /// The gates that hold for every sector, whoever creates it.
+    pub(super) fn gates(&self, world: &World, asking: Asking<'_>) -> Vec<Verdict> {
+        let Asking {
+            id,
+            group,
+            miner_id,
+            miner,
+        } = asking;
+        let proof = miner.spec.seal_proof;
+        let none = Nodes::default();
+        let nodes = self.nodes.get(id).unwrap_or(&none);
+        vec![
+            chain_sync::verdict(world, miner_id),
+            node_maintenance::verdict(nodes),
+            self.scratch.verdict(group, nodes, proof),
+            self.stores.verdict(world, id, group, proof),
+            self.purses.verdict(world, miner_id, group),
+            gas_price::verdict(world.chain(miner_id), group),
+            landing::verdict(world, id, group),
+        ]
+    }
+
+    /// Books one sector more of a group; the node where room is kept for it.
+    pub(super) fn book_new(&mut self, world: &World, asking: Asking<'_>) -> Option<String> {
+        let proof = asking.miner.spec.seal_proof;
+        let nodes = self.nodes.get(asking.id)?;
+        let node = self.scratch.best(asking.group, nodes, proof)?.to_owned();
+        let folder = &asking.group.spec.scratch.host_path;
+        self.scratch.book(&node, folder, sizes::scratch(proof));
+        self.stores
+            .book(world, asking.id, asking.group, None, proof);
+        self.purses.book(world, asking.miner_id, None);
+        Some(node)
+    }
+
+    /// The gate that a sector without a node waits for.
+    pub(in crate::plan) fn holds(&self, sector: &Id) -> Option<&Verdict> {
+        self.held.get(sector)
+    }
+
+    /// Gives back the room that is kept for a sector, so that it may choose its node; asks whether it may at all.
+    pub(in crate::plan) fn release(
+        &mut self,
+        sector: &Id,
+        group: &SealingGroup,
+        miner: &filstar_crds::Miner,
+    ) -> Option<String> {
+        let node = self.kept.remove(sector)?;
+        let bytes = sizes::scratch(miner.spec.seal_proof);
+        self.scratch
+            .unbook(&node, &group.spec.scratch.host_path, bytes);
+        Some(node)
+    }
+
+    /// Keeps room for a sector on this node.
+    pub(in crate::plan) fn keep(
+        &mut self,
+        sector: &Id,
+        group: &SealingGroup,
+        miner: &filstar_crds::Miner,
+        node: String,
+    ) {
+        let bytes = sizes::scratch(miner.spec.seal_proof);
+        self.scratch
+            .book(&node, &group.spec.scratch.host_path, bytes);
+        self.kept.insert(sector.clone(), node);
+    }
+
+    /// Whether a group's new sector may go to a node. One whose sealer is about to start is waited for.
+    pub(in crate::plan) fn takes(
+        &self,
+        group_id: &Id,
+        group: &SealingGroup,
+        miner: &filstar_crds::Miner,
+        node: &str,
+    ) -> bool {
+        let Some(nodes) = self.nodes.get(group_id) else {
+            return false;
+        };
+        nodes.open.contains(node)
+            && self
+                .scratch
+                .fits(group, node, miner.spec.seal_proof)
+                .unwrap_or_else(|| !nodes.ready.contains(node))
+    }
+}
+
+/// Whether a sector has not begun: it has a number and nothing else.
+fn waits(sector: &Sector) -> bool {
+    let bound = sector.status.as_ref().is_some_and(|s| s.binding.is_some());
+    phase(sector) == SectorPhase::Allocated
+        && !bound
+        && sector.metadata.deletion_timestamp.is_none()
+}
+
+fn refs(id: &Id, sector: &Sector) -> (Id, Id) {
+    (
+        Id::new(&id.namespace, &sector.spec.group_ref.name),
+        Id::new(&id.namespace, &sector.spec.miner_ref.name),
+    )
+}

@@ -1,0 +1,104 @@
+//! Gate `NodeMaintenance`: a node that is cordoned or excluded gets no new sectors; with none left nothing is pledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use filstar_crds::{LanePhase, SealingGroup, labels};
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+
+use super::gate::{Gate, Verdict};
+use super::text::count;
+use crate::plan::bookings::{is_live, is_ready};
+use crate::world::{Id, World};
+
+/// Nodes named in one message.
+const NAMED: usize = 3;
+
+/// A group's nodes, by whether they take new sectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Nodes {
+    /// Those that do.
+    pub(super) open: BTreeSet<String>,
+    /// Those that do not, with the reason.
+    pub(super) closed: BTreeMap<String, String>,
+    /// Those on which a ready pod begins with sectors.
+    pub(super) ready: BTreeSet<String>,
+}
+
+impl Nodes {
+    /// Of one group.
+    pub(super) fn of(world: &World, id: &Id, group: &SealingGroup) -> Self {
+        let mut nodes = Self::default();
+        let selector = &group.spec.node_selector;
+        let selected = |node: &Node| {
+            selector
+                .iter()
+                .all(|(key, value)| node.labels().get(key) == Some(value))
+        };
+        for (node_id, node) in world.nodes.iter().filter(|(_, n)| selected(n)) {
+            match closing(node, group) {
+                Some(why) => drop(nodes.closed.insert(node_id.name.clone(), why)),
+                None => drop(nodes.open.insert(node_id.name.clone())),
+            }
+        }
+        let begins = |lane: &str| {
+            let lane = group.spec.lanes.iter().find(|l| l.name == lane);
+            lane.is_some_and(|l| l.phases.contains(&LanePhase::AddPiece))
+        };
+        for (_, pod) in world.pods.in_namespace(&id.namespace) {
+            let ours = pod.labels().get(labels::GROUP) == Some(&id.name);
+            let lane = pod.labels().get(labels::LANE);
+            if ours && is_live(pod) && is_ready(pod) && lane.is_some_and(|l| begins(l)) {
+                let node = pod.spec.as_ref().and_then(|s| s.node_name.clone());
+                nodes.ready.extend(node);
+            }
+        }
+        nodes
+    }
+
+    /// Nodes that take a new sector now.
+    pub(super) fn taking(&self) -> impl Iterator<Item = &str> {
+        self.ready.intersection(&self.open).map(String::as_str)
+    }
+}
+
+/// Why a node gets no new sectors.
+fn closing(node: &Node, group: &SealingGroup) -> Option<String> {
+    let name = node.name_any();
+    if group.spec.pledge.exclude_nodes.contains(&name) {
+        return Some("is in pledge.excludeNodes".into());
+    }
+    let cordoned = node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
+    cordoned.then(|| format!("is cordoned (kubectl uncordon {name})"))
+}
+
+pub(super) fn verdict(nodes: &Nodes) -> Verdict {
+    const GATE: Gate = Gate::NodeMaintenance;
+    let all = nodes.open.len() + nodes.closed.len();
+    let mut named: Vec<String> = nodes
+        .closed
+        .iter()
+        .take(NAMED)
+        .map(|(node, why)| format!("{node} {why}"))
+        .collect();
+    let more = nodes.closed.len().saturating_sub(NAMED);
+    if more > 0 {
+        named.push(format!("{more} more"));
+    }
+    let named = named.join(", ");
+    if all == 0 {
+        let text = "no node has the labels of nodeSelector: label one, or change it";
+        Verdict::closed(GATE, text)
+    } else if nodes.open.is_empty() {
+        Verdict::closed(GATE, format!("no node takes new sectors: {named}"))
+    } else if nodes.closed.is_empty() {
+        Verdict::open(GATE, format!("{} for new sectors", count(all, "node")))
+    } else {
+        let text = format!(
+            "{} of {} for new sectors: {named}",
+            nodes.open.len(),
+            count(all, "node")
+        );
+        Verdict::open(GATE, text)
+    }
+}

@@ -1,0 +1,165 @@
+//! Gate `StoreSpace`: the stores have room for all sectors in work, and for one more.
+//!
+//! A store that several nodes mount counts as the fullest of their readings.
+
+use std::collections::BTreeMap;
+
+use filstar_crds::{Disks, SealProofName, SealingGroup, Sector, SectorStore, StoreAccess, labels};
+use kube::ResourceExt;
+
+use super::gate::{Gate, Verdict};
+use super::room::Room;
+use super::scratch_space::state;
+use super::sizes;
+use super::text::{bytes, count};
+use crate::plan::bookings::is_live;
+use crate::world::{Id, World};
+
+/// Stores named in one message.
+const NAMED: usize = 3;
+
+/// All stores that sealers mount.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stores {
+    rooms: BTreeMap<Id, Room>,
+    /// Stores that pods of a group mount.
+    mounted: BTreeMap<Id, Vec<Id>>,
+}
+
+impl Stores {
+    /// What the sealers say.
+    pub(super) fn of(world: &World) -> Self {
+        let mut this = Self::default();
+        for (id, pod) in world.pods.iter().filter(|(_, p)| is_live(p)) {
+            let group = pod.labels().get(labels::GROUP);
+            let (Some(disks), Some(group)) = (Disks::of(pod.annotations()), group) else {
+                continue;
+            };
+            let mounted = this
+                .mounted
+                .entry(Id::new(&id.namespace, group))
+                .or_default();
+            for (name, disk) in &disks.stores {
+                let store = Id::new(&id.namespace, name);
+                if !mounted.contains(&store) {
+                    mounted.push(store.clone());
+                }
+                this.rooms
+                    .entry(store)
+                    .and_modify(|room| room.also(disk))
+                    .or_insert_with(|| Room::of(disk));
+            }
+        }
+        this
+    }
+
+    /// Books a sector on the store that it has, or on the one of its group with most room.
+    pub(super) fn book(
+        &mut self,
+        world: &World,
+        group_id: &Id,
+        group: &SealingGroup,
+        sector: Option<&Sector>,
+        proof: SealProofName,
+    ) {
+        if !group.spec.finalize.enabled {
+            return;
+        }
+        let status = sector.and_then(|s| s.status.as_ref());
+        let chosen = status.and_then(|s| s.store.as_ref());
+        if chosen.is_some_and(|s| s.landed) {
+            return;
+        }
+        let store = match chosen {
+            Some(store) => Some(Id::new(&group_id.namespace, &store.name)),
+            None => self
+                .usable(world, group_id, group)
+                .max_by_key(|(_, room, max)| room.left(*max))
+                .map(|(id, _, _)| id.clone()),
+        };
+        if let Some(room) = store.and_then(|id| self.rooms.get_mut(&id)) {
+            room.book(sizes::store(proof));
+        }
+    }
+
+    /// Stores that a group's sectors can land in, with their room and their bound in percent.
+    fn usable<'a>(
+        &'a self,
+        world: &'a World,
+        group_id: &'a Id,
+        group: &'a SealingGroup,
+    ) -> impl Iterator<Item = (&'a Id, &'a Room, u32)> {
+        let mounted = self.mounted.get(group_id).into_iter().flatten();
+        mounted.filter_map(move |id| {
+            let store = world.stores.get(id).filter(|s| takes(group, s))?;
+            let max = store
+                .spec
+                .max_used_percent
+                .min(group.spec.pledge.gates.store_space.max_used_percent);
+            Some((id, self.rooms.get(id)?, max))
+        })
+    }
+
+    pub(super) fn verdict(
+        &self,
+        world: &World,
+        group_id: &Id,
+        group: &SealingGroup,
+        proof: SealProofName,
+    ) -> Verdict {
+        const GATE: Gate = Gate::StoreSpace;
+        if !group.spec.finalize.enabled {
+            let text = "finalize.enabled is false: sectors stay in scratch";
+            return Verdict::open(GATE, text);
+        }
+        let need = sizes::store(proof);
+        let stores: Vec<_> = self.usable(world, group_id, group).collect();
+        if stores.is_empty() {
+            let mut all = world.stores.in_namespace(&group_id.namespace);
+            let text = if all.any(|(_, store)| takes(group, store)) {
+                "no sealer pod has said yet how full its stores are; see the group's pods"
+            } else {
+                "no SectorStore that takes sectors matches finalize.storeSelector: create one"
+            };
+            return Verdict::closed(GATE, text);
+        }
+        let more: u64 = stores
+            .iter()
+            .map(|(_, room, max)| room.left(*max) / need)
+            .sum();
+        if more > 0 {
+            let more = usize::try_from(more).unwrap_or(usize::MAX);
+            let text = format!(
+                "room for {} of {} in {}",
+                count(more, "more sector"),
+                bytes(need),
+                count(stores.len(), "store")
+            );
+            return Verdict::open(GATE, text);
+        }
+        let mut named: Vec<String> = stores
+            .iter()
+            .take(NAMED)
+            .map(|(id, room, max)| format!("{} has {}", id.name, state(room, *max)))
+            .collect();
+        if stores.len() > NAMED {
+            named.push(format!("{} more", stores.len() - NAMED));
+        }
+        let text = format!(
+            "no room for another sector of {}: {}; add a SectorStore, or raise maxUsedPercent",
+            bytes(need),
+            named.join(", ")
+        );
+        Verdict::closed(GATE, text)
+    }
+}
+
+/// Whether a group's sectors may land in a store.
+fn takes(group: &SealingGroup, store: &SectorStore) -> bool {
+    let selector = &group.spec.finalize.store_selector;
+    store.spec.access != StoreAccess::ReadOnly
+        && store.metadata.deletion_timestamp.is_none()
+        && selector
+            .iter()
+            .all(|(key, value)| store.labels().get(key) == Some(value))
+}
