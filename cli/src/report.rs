@@ -1,7 +1,7 @@
 //! The report: what is there, how it is, what it cost. A text from a snapshot and the time.
 
 use filstar_crds::{
-    ChainMessage, Miner, PostBatch, SealingGroup, Sector, SectorStore, TimelineEntry,
+    ChainMessage, Miner, PostBatch, SealingGroup, Sector, SectorStore, TimelineEntry, conditions,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use crate::snapshot::Snapshot;
 use crate::summary::Summary;
 use crate::table::table;
-use crate::text::{length, not_ready, ready, ready_reason, short};
+use crate::text::{condition, length, not_ready, ready, ready_reason, short};
 
 /// Characters of the longest bar of a timeline.
 const BAR: i64 = 48;
@@ -64,7 +64,26 @@ fn group(group: &SealingGroup) -> String {
         let placement = p.placement.as_deref().unwrap_or("placement not known yet");
         format!("  {} on {}: {}, {placement}\n", p.name, p.node, p.phase)
     });
-    std::iter::once(head).chain(pods).collect()
+    std::iter::once(head)
+        .chain(pods)
+        .chain(std::iter::once(gates(group)))
+        .collect()
+}
+
+/// Why sectors are pledged, or not: the closed gates first.
+fn gates(group: &SealingGroup) -> String {
+    let status = group.status.as_ref();
+    let Some(open) = status.and_then(|s| condition(&s.conditions, conditions::PLEDGE_OPEN)) else {
+        return String::new();
+    };
+    let mut gates: Vec<_> = status.map(|s| s.gates.iter().collect()).unwrap_or_default();
+    gates.sort_by_key(|gate| gate.open);
+    let lines = gates.into_iter().map(|gate| {
+        let state = if gate.open { "open" } else { "closed" };
+        format!("    {:<15} {state:<6} {}\n", gate.name, gate.reason)
+    });
+    let head = format!("  Pledging {}\n", open.reason);
+    std::iter::once(head).chain(lines).collect()
 }
 
 fn store(store: &SectorStore) -> String {
@@ -337,6 +356,18 @@ mod tests {
             "{text}"
         );
         assert!(!trouble.contains("miner/demo"), "{text}");
+    }
+
+    #[test]
+    fn report_says_why_nothing_is_pledged_the_closed_gates_first() {
+        let text = demo();
+        let closed =
+            "  Pledging Balance\n    Balance         closed 1 FIL available, 5.21 FIL needed\n";
+        assert!(text.contains(closed), "{text}");
+        assert!(
+            text.contains("    ChainSync       open   the chain node is in sync\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -51,6 +51,17 @@ fn conditions(ready: bool, reason: &str) -> Value {
              "lastTransitionTime": at(0).to_string() }])
 }
 
+/// Well, and with a gate closed.
+fn pledge_closed() -> Value {
+    let mut all = conditions(true, "Ready");
+    let mut pledge = conditions(false, "Balance")[0].take();
+    pledge["type"] = json!("PledgeOpen");
+    if let Some(list) = all.as_array_mut() {
+        list.push(pledge);
+    }
+    all
+}
+
 fn miner() -> Value {
     json!({
         "spec": {
@@ -74,9 +85,13 @@ fn group() -> Value {
             "lanes": [{ "name": "seal", "phases": ["PC1"], "cpus": 1, "memory": "4Gi" }],
         },
         "status": {
-            "conditions": conditions(true, "Ready"), "inFlight": 1, "proving": 1, "podsReady": "1/1",
+            "conditions": pledge_closed(), "inFlight": 1, "proving": 1, "podsReady": "1/1",
             "pods": [{ "name": "demo-seal-x", "lane": "seal", "node": "node-a", "phase": "Running",
                        "pinned": true, "placement": "cpus 1 of 1 asked, memory nodes 0" }],
+            "gates": [
+                { "name": "ChainSync", "open": true, "reason": "the chain node is in sync" },
+                { "name": "Balance", "open": false, "reason": "1 FIL available, 5.21 FIL needed" },
+            ],
         },
     })
 }

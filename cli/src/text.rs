@@ -32,9 +32,12 @@ pub(crate) fn not_ready(conditions: &[Condition]) -> bool {
 
 /// The `Ready` condition.
 pub(crate) fn ready(conditions: &[Condition]) -> Option<&Condition> {
-    conditions
-        .iter()
-        .find(|c| c.type_ == filstar_crds::conditions::READY)
+    condition(conditions, filstar_crds::conditions::READY)
+}
+
+/// The condition of a type.
+pub(crate) fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == kind)
 }
 
 /// The first `count` characters, with dots when there are more.

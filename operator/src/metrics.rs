@@ -36,6 +36,8 @@ pub struct Metrics {
     chain_usable: IntGaugeVec,
     faulty: IntGaugeVec,
     recovering: IntGaugeVec,
+    gate_open: IntGaugeVec,
+    last_pledge: IntGaugeVec,
     rounds: Gauge,
 }
 
@@ -128,6 +130,18 @@ impl Metrics {
                 "Faulty sectors whose recovery is declared, by miner.",
                 &["miner"],
             )?,
+            gate_open: gauges(
+                r,
+                "filstar_pledge_gate_open",
+                "1 while a gate of pledging is open, by group and gate.",
+                &["group", "gate"],
+            )?,
+            last_pledge: gauges(
+                r,
+                "filstar_pledge_last_timestamp_seconds",
+                "When the youngest sector of a group was created, in seconds since 1970.",
+                &["group"],
+            )?,
             rounds: {
                 let rounds = Gauge::new(
                     "filstar_last_round_timestamp_seconds",
@@ -165,6 +179,7 @@ impl Metrics {
         self.unreadable.set(count(world.unreadable.len()));
         self.observe_phases(world);
         self.observe_chains(world);
+        self.observe_gates(world);
         self.rounds.set(now.as_duration().as_secs_f64());
     }
 
@@ -194,6 +209,28 @@ impl Metrics {
         self.messages.reset();
         for (state, number) in states {
             self.messages.with_label_values(&[state]).set(count(number));
+        }
+    }
+
+    /// Gates as the status shows them: figures and status never disagree.
+    fn observe_gates(&self, world: &World) {
+        self.gate_open.reset();
+        self.last_pledge.reset();
+        for (id, group) in world.groups.iter() {
+            let Some(status) = &group.status else {
+                continue;
+            };
+            let id = id.to_string();
+            for gate in &status.gates {
+                self.gate_open
+                    .with_label_values(&[id.as_str(), gate.name.as_str()])
+                    .set(i64::from(gate.open));
+            }
+            if let Some(last) = &status.last_pledge {
+                self.last_pledge
+                    .with_label_values(&[id.as_str()])
+                    .set(last.time.0.as_second());
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod landing;
 mod ledger;
 mod node_maintenance;
 mod pace;
+mod readings;
 mod room;
 mod scratch_space;
 mod sector_number;

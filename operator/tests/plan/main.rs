@@ -11,6 +11,8 @@
 )]
 
 mod gates;
+mod gates_disks;
+mod gates_pace;
 mod gates_prop;
 mod groups;
 mod messages;

@@ -220,6 +220,40 @@ impl Chain {
         Ok(numbers(&runs))
     }
 
+    /// Takes money out of an actor, to its owner, in attoFIL: what a person does with lotus-miner.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn withdraw(&self, actor: &str, atto: u128) -> anyhow::Result<()> {
+        let info = self
+            .call("Filecoin.StateMinerInfo", json!([actor, null]))
+            .await?;
+        let mut amount: Vec<u8> = atto.to_be_bytes().into_iter().collect();
+        let zeros = amount.iter().take_while(|b| **b == 0).count();
+        amount.drain(..zeros);
+        // [amount]: a sign byte, then the magnitude; at most 17 bytes.
+        let mut params = vec![0x81, 0x41 + u8::try_from(amount.len())?, 0];
+        params.append(&mut amount);
+        let message = json!({
+            "Version": 0, "To": actor, "From": info["Owner"], "Nonce": 0, "Value": "0", "GasLimit": 0,
+            "GasFeeCap": "0", "GasPremium": "0", "Method": 16, "Params": STANDARD.encode(params),
+        });
+        self.call("Filecoin.MpoolPushMessage", json!([message, null]))
+            .await
+            .map(drop)
+    }
+
+    /// What an actor can spend, in attoFIL.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn available(&self, actor: &str) -> anyhow::Result<u128> {
+        let answer = self
+            .call("Filecoin.StateMinerAvailableBalance", json!([actor, null]))
+            .await?;
+        Ok(answer.as_str().context("no amount")?.parse()?)
+    }
+
     /// Takes back the last tipsets and makes them again without these messages; returns what was dropped.
     ///
     /// # Errors

@@ -37,6 +37,8 @@ pub struct Setup {
     pub signs: Signs,
     /// Actors that the chain has besides: the next ids.
     pub more_actors: u64,
+    /// Epochs from a pre-commit to its seed.
+    pub seed_delay: i64,
 }
 
 impl Setup {
@@ -51,6 +53,7 @@ impl Setup {
             confidence: 2,
             signs: Signs::Secret,
             more_actors: 0,
+            seed_delay: 10,
         }
     }
 
@@ -74,6 +77,7 @@ impl Setup {
             "challengeLookback": lookback,
             "faultDeclarationCutoff": lookback + 2,
             "maxTicketAge": 3780,
+            "preCommitChallengeDelay": self.seed_delay,
             "miners": miners,
         })
     }

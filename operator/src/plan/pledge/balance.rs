@@ -8,12 +8,11 @@
 use std::collections::BTreeMap;
 
 use filstar_chain::types::AttoFil;
-use filstar_crds::{MessageKind, Miner, MinerNetwork, SealingGroup, Sector, SectorPhase, labels};
-use kube::ResourceExt;
+use filstar_crds::{MessageKind, MinerNetwork, SealingGroup, Sector, SectorPhase};
 
 use super::gate::{Gate, Verdict};
+use super::readings::Reading;
 use super::text::{count, fil_down, fil_up};
-use crate::plan::bookings::is_live;
 use crate::plan::message;
 use crate::world::{ChainFacts, Id, World};
 
@@ -21,119 +20,196 @@ use crate::world::{ChainFacts, Id, World};
 type Key = (&'static str, String);
 
 /// What an address has and what is wanted of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct Purse {
-    available: Option<AttoFil>,
+    who: String,
+    has: Option<AttoFil>,
     needed: AttoFil,
     pods: usize,
     sectors: usize,
 }
 
-/// All who pay.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Purses(BTreeMap<Key, Purse>);
+impl Purse {
+    fn of(who: &str) -> Self {
+        Self {
+            who: who.into(),
+            ..Self::default()
+        }
+    }
 
-/// What one sector still costs, by who pays it.
-type Claims = BTreeMap<Key, AttoFil>;
+    /// Of two answers the smaller one counts.
+    fn has(&mut self, amount: Option<&AttoFil>) {
+        if let Some(amount) = amount
+            && self.has.as_ref().is_none_or(|has| amount < has)
+        {
+            self.has = Some(amount.clone());
+        }
+    }
+
+    /// Who is not on chain has nothing.
+    fn available(&self) -> AttoFil {
+        self.has.clone().unwrap_or_default()
+    }
+}
+
+/// All who pay, and what sectors of each Miner cost.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Purses {
+    purses: Vec<Purse>,
+    costs: BTreeMap<Id, Cost>,
+}
+
+/// What a sector of a Miner costs, and who pays it: places in the list of purses.
+#[derive(Clone, Debug)]
+struct Cost {
+    /// Of a new sector: deposit, the rest of the pledge, fees; one entry for each who pays.
+    new: Vec<(usize, AttoFil)>,
+    pledge: AttoFil,
+    pledge_from: usize,
+    commit_fee: AttoFil,
+    commit_from: usize,
+}
 
 impl Purses {
     /// What everybody has, and what the sealer pods ask to be kept.
-    pub(super) fn of(world: &World) -> Self {
+    pub(super) fn of(world: &World, readings: &[Reading]) -> Self {
         let mut this = Self::default();
+        let mut keys: BTreeMap<Key, usize> = BTreeMap::new();
         for (id, miner) in world.miners.iter() {
+            // What was last heard is good enough for what is booked: a chain that cannot be trusted closes ChainSync.
             let Some(facts) = world.chains.get(id).and_then(|v| v.facts.as_ref()) else {
                 continue;
             };
             let network = network(miner.spec.network);
-            this.has((network, miner.spec.actor_id.clone()), &facts.available);
-            for (sender, known) in &facts.senders {
-                this.has((network, sender.clone()), &known.balance);
-            }
-        }
-        let mut pods: BTreeMap<Id, usize> = BTreeMap::new();
-        for (id, pod) in world.pods.iter().filter(|(_, p)| is_live(p)) {
-            if let Some(group) = pod.labels().get(labels::GROUP) {
-                *pods.entry(Id::new(&id.namespace, group)).or_default() += 1;
-            }
-        }
-        for (id, pods) in pods {
-            let Some(group) = world.groups.get(&id) else {
-                continue;
+            let mut purse = |who: &str, has: Option<&AttoFil>| {
+                let next = this.purses.len();
+                let index = *keys.entry((network, who.to_owned())).or_insert(next);
+                if index == next {
+                    this.purses.push(Purse::of(who));
+                }
+                if let Some(purse) = this.purses.get_mut(index) {
+                    purse.has(has);
+                }
+                index
             };
-            let miner = world.miner_of(&id.namespace, &group.spec.miner_ref.name);
-            let (Some((_, miner)), Ok(each)) = (miner, per_pod(group)) else {
-                continue;
+            let senders = &miner.spec.senders;
+            let known = |who: &str| facts.senders.get(who).map(|s| &s.balance);
+            let pre_commit = purse(&senders.pre_commit, known(&senders.pre_commit));
+            let commit = purse(&senders.commit, known(&senders.commit));
+            let actor = purse(&miner.spec.actor_id, Some(&facts.available));
+            let (deposit_from, pledge_from) = if miner.spec.collateral_from_miner_balance {
+                (actor, actor)
+            } else {
+                (pre_commit, commit)
             };
-            let key = (
-                network(miner.spec.network),
-                miner.spec.senders.pre_commit.clone(),
-            );
-            let purse = this.0.entry(key).or_default();
-            purse.pods += pods;
-            purse.needed += &(&each * pods.try_into().unwrap_or(u64::MAX));
+            let fee = |kind| message::max_fee(world, id, kind, 1).unwrap_or_default();
+            let commit_fee = fee(MessageKind::ProveCommit);
+            let mut new: BTreeMap<usize, AttoFil> = BTreeMap::new();
+            for (who, amount) in [
+                (deposit_from, facts.deposit.clone()),
+                (pledge_from, facts.pledge.saturating_sub(&facts.deposit)),
+                (pre_commit, fee(MessageKind::PreCommit)),
+                (commit, commit_fee.clone()),
+            ] {
+                *new.entry(who).or_default() += &amount;
+            }
+            let cost = Cost {
+                new: new.into_iter().collect(),
+                pledge: facts.pledge.clone(),
+                pledge_from,
+                commit_fee,
+                commit_from: commit,
+            };
+            this.costs.insert(id.clone(), cost);
+            this.keep(world, id, pre_commit, readings);
         }
         this
     }
 
-    /// Of two answers the smaller one counts.
-    fn has(&mut self, key: Key, amount: &AttoFil) {
-        let purse = self.0.entry(key).or_default();
-        let less = purse.available.as_ref().is_none_or(|a| amount < a);
-        if less {
-            purse.available = Some(amount.clone());
+    /// What the sealer pods of a Miner's groups ask its sender to keep.
+    fn keep(&mut self, world: &World, miner: &Id, purse: usize, readings: &[Reading]) {
+        let Some(purse) = self.purses.get_mut(purse) else {
+            return;
+        };
+        for (id, group) in world.groups.in_namespace(&miner.namespace) {
+            if group.spec.miner_ref.name != miner.name {
+                continue;
+            }
+            let pods = readings.iter().filter(|r| r.group == *id).count();
+            if let Ok(each) = per_pod(group)
+                && !each.is_zero()
+            {
+                purse.pods += pods;
+                purse.needed += &(&each * u64::try_from(pods).unwrap_or(u64::MAX));
+            }
         }
     }
 
     /// Books what a sector still costs; without one, what a new one costs.
     pub(super) fn book(&mut self, world: &World, miner_id: &Id, sector: Option<&Sector>) {
-        for (key, amount) in claims(world, miner_id, sector).unwrap_or_default() {
-            let purse = self.0.entry(key).or_default();
-            purse.needed += &amount;
-            purse.sectors += 1;
+        let facts = world.chains.get(miner_id).and_then(|v| v.facts.as_ref());
+        let (Some(facts), Some(cost)) = (facts, self.costs.get(miner_id)) else {
+            return;
+        };
+        let mut claim = |purse: usize, amount: &AttoFil| {
+            if let Some(purse) = self.purses.get_mut(purse) {
+                purse.needed += amount;
+            }
+        };
+        match standing(facts, sector) {
+            Standing::New => cost
+                .new
+                .iter()
+                .for_each(|(who, amount)| claim(*who, amount)),
+            Standing::PreCommitted(deposit) => {
+                claim(cost.pledge_from, &cost.pledge.saturating_sub(deposit));
+                claim(cost.commit_from, &cost.commit_fee);
+            }
+            Standing::OnChain => return,
+        }
+        for (who, _) in &cost.new {
+            if let Some(purse) = self.purses.get_mut(*who) {
+                purse.sectors += 1;
+            }
         }
     }
 
-    pub(super) fn verdict(&self, world: &World, miner_id: &Id, group: &SealingGroup) -> Verdict {
+    pub(super) fn verdict(&self, miner_id: &Id, group: &SealingGroup) -> Verdict {
         const GATE: Gate = Gate::Balance;
         if let Err(error) = per_pod(group) {
             let text = format!("pledge.gates.balance.perSealerPod: {error}");
             return Verdict::closed(GATE, text);
         }
-        let Some(claims) = claims(world, miner_id, None) else {
+        let Some(cost) = self.costs.get(miner_id) else {
             let text = "what a sector costs is not known until the chain node answers";
             return Verdict::closed(GATE, text);
         };
         // The one with the least to spare speaks.
-        let mut said: Option<(AttoFil, Verdict)> = None;
-        for (key, amount) in claims {
-            let purse = self.0.get(&key).cloned().unwrap_or_default();
-            let available = purse.available.clone().unwrap_or_else(AttoFil::zero);
-            let needed = &purse.needed + &amount;
-            let spare = &available - &needed;
-            if said.as_ref().is_none_or(|(least, _)| spare < *least) {
-                said = Some((spare, judge(&purse, &available, &needed, &key.1)));
-            }
-        }
-        said.map_or_else(
+        let spare = |(who, amount): &(usize, AttoFil)| {
+            let purse = self.purses.get(*who)?;
+            let needed = &purse.needed + amount;
+            Some((&purse.available() - &needed, needed, purse))
+        };
+        let least = cost.new.iter().filter_map(spare);
+        let least = least.min_by(|(a, ..), (b, ..)| a.cmp(b));
+        least.map_or_else(
             || Verdict::open(GATE, "a sector costs nothing"),
-            |(_, verdict)| verdict,
+            |(_, needed, purse)| judge(purse, &purse.available(), &needed),
         )
     }
 }
 
 /// One purse with one sector more.
-fn judge(purse: &Purse, available: &AttoFil, needed: &AttoFil, who: &str) -> Verdict {
-    let what = match (purse.pods, purse.sectors) {
-        (0, sectors) => format!("{} in flight and one more", count(sectors, "sector")),
-        (pods, sectors) => format!(
-            "{}, {} in flight and one more",
-            count(pods, "pod"),
-            count(sectors, "sector")
-        ),
+fn judge(purse: &Purse, available: &AttoFil, needed: &AttoFil) -> Verdict {
+    let sectors = format!("{} in flight and one more", count(purse.sectors, "sector"));
+    let what = match purse.pods {
+        0 => sectors,
+        pods => format!("{}, {sectors}", count(pods, "pod")),
     };
     let text = format!(
-        "{} available to {who}, {} needed for {what}",
+        "{} available to {}, {} needed for {what}",
         fil_down(available),
+        purse.who,
         fil_up(needed)
     );
     if available >= needed {
@@ -142,40 +218,6 @@ fn judge(purse: &Purse, available: &AttoFil, needed: &AttoFil, who: &str) -> Ver
         let missing = fil_up(&needed.saturating_sub(available));
         Verdict::closed(Gate::Balance, format!("{text}; send it {missing}"))
     }
-}
-
-/// What a sector still costs; none while the chain has said nothing.
-fn claims(world: &World, miner_id: &Id, sector: Option<&Sector>) -> Option<Claims> {
-    let miner = world.miners.get(miner_id)?;
-    // What was last heard is good enough for what is booked: a chain that cannot be trusted closes ChainSync.
-    let facts = world.chains.get(miner_id)?.facts.as_ref()?;
-    let fee = |kind| message::max_fee(world, miner_id, kind, 1).unwrap_or_default();
-    let (pre_commit_fee, commit_fee) = (fee(MessageKind::PreCommit), fee(MessageKind::ProveCommit));
-    let mut claims = Claims::new();
-    let mut claim = |who: &str, amount: AttoFil| {
-        if !amount.is_zero() {
-            let key = (network(miner.spec.network), who.to_owned());
-            *claims.entry(key).or_default() += &amount;
-        }
-    };
-    let senders = &miner.spec.senders;
-    match standing(facts, sector) {
-        Standing::New => {
-            claim(deposit_from(miner), facts.deposit.clone());
-            claim(
-                pledge_from(miner),
-                facts.pledge.saturating_sub(&facts.deposit),
-            );
-            claim(&senders.pre_commit, pre_commit_fee);
-            claim(&senders.commit, commit_fee);
-        }
-        Standing::PreCommitted(deposit) => {
-            claim(pledge_from(miner), facts.pledge.saturating_sub(deposit));
-            claim(&senders.commit, commit_fee);
-        }
-        Standing::OnChain => {}
-    }
-    Some(claims)
 }
 
 /// How far the chain has taken a sector's money.
@@ -223,22 +265,6 @@ pub(super) fn phase(sector: &Sector) -> SectorPhase {
     }
     let failure = status.and_then(|s| s.failure.as_ref());
     failure.map_or(SectorPhase::Allocated, |f| f.phase)
-}
-
-fn deposit_from(miner: &Miner) -> &str {
-    if miner.spec.collateral_from_miner_balance {
-        &miner.spec.actor_id
-    } else {
-        &miner.spec.senders.pre_commit
-    }
-}
-
-fn pledge_from(miner: &Miner) -> &str {
-    if miner.spec.collateral_from_miner_balance {
-        &miner.spec.actor_id
-    } else {
-        &miner.spec.senders.commit
-    }
 }
 
 fn per_pod(group: &SealingGroup) -> Result<AttoFil, filstar_chain::types::Error> {

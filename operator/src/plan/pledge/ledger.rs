@@ -13,8 +13,8 @@ use super::gate::Verdict;
 use super::node_maintenance::Nodes;
 use super::scratch_space::Scratch;
 use super::store_space::Stores;
-use super::{chain_sync, gas_price, landing, node_maintenance, sector_number, sizes};
-use crate::world::{Id, World};
+use super::{chain_sync, gas_price, landing, node_maintenance, readings, sector_number, sizes};
+use crate::world::{Id, MinerFacts, World};
 
 /// Bookings of one plan.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,7 @@ pub struct Ledger {
     pub(super) scratch: Scratch,
     pub(super) stores: Stores,
     pub(super) purses: Purses,
+    landing: BTreeMap<Id, usize>,
     /// Numbers that this plan gives, by Miner.
     pub(super) given: BTreeMap<Id, BTreeSet<u64>>,
     /// Sectors that wait for a gate.
@@ -43,12 +44,19 @@ pub(super) struct Asking<'a> {
 impl Ledger {
     /// What the world has booked.
     pub fn of(world: &World) -> Self {
-        let nodes = |(id, group): (&Id, &SealingGroup)| (id.clone(), Nodes::of(world, id, group));
+        let readings = readings::of(world);
+        let scratch = Scratch::of(world, &readings);
+        let nodes = |(id, group): (&Id, &SealingGroup)| {
+            let mut nodes = Nodes::of(world, id, group);
+            scratch.note(group, &mut nodes);
+            (id.clone(), nodes)
+        };
         let mut ledger = Self {
             nodes: world.groups.iter().map(nodes).collect(),
-            scratch: Scratch::of(world),
-            stores: Stores::of(world),
-            purses: Purses::of(world),
+            stores: Stores::of(&readings),
+            purses: Purses::of(world, &readings),
+            landing: landing::waiting(world),
+            scratch,
             ..Self::default()
         };
         let mut queue = Vec::new();
@@ -88,6 +96,7 @@ impl Ledger {
     fn let_in(&mut self, world: &World, queue: &[(&Id, &Sector)]) {
         // A gate that is closed for one sector of a group is closed for all behind it: bookings only grow.
         let mut closed: BTreeMap<Id, Verdict> = BTreeMap::new();
+        let mut facts: BTreeMap<Id, Option<MinerFacts>> = BTreeMap::new();
         for (id, sector) in queue {
             let (group_id, miner_id) = refs(id, sector);
             let found = world.groups.get(&group_id).zip(world.miners.get(&miner_id));
@@ -106,7 +115,14 @@ impl Ledger {
                 miner_id: &miner_id,
                 miner,
             };
-            let own = sector_number::of_sector(world, &miner_id, sector);
+            let facts = facts
+                .entry(miner_id.clone())
+                .or_insert_with(|| MinerFacts::parse(miner).ok());
+            let number = sector.spec.number.unsigned_abs();
+            let own = facts.as_ref().and_then(|facts| {
+                let chain = world.chain(&miner_id);
+                sector_number::of_sector(&miner_id.name, facts, chain, number)
+            });
             if let Some(verdict) = own.or_else(|| closed.get(&group_id).cloned()) {
                 self.held.insert((*id).clone(), verdict);
                 continue;
@@ -137,9 +153,9 @@ impl Ledger {
             node_maintenance::verdict(nodes),
             self.scratch.verdict(group, nodes, proof),
             self.stores.verdict(world, id, group, proof),
-            self.purses.verdict(world, miner_id, group),
+            self.purses.verdict(miner_id, group),
             gas_price::verdict(world.chain(miner_id), group),
-            landing::verdict(world, id, group),
+            landing::verdict(self.landing.get(id).copied().unwrap_or(0), group),
         ]
     }
 

@@ -1,4 +1,5 @@
-//! Gate `NodeMaintenance`: a node that is cordoned or excluded gets no new sectors; with none left nothing is pledged.
+//! Gate `NodeMaintenance`: a node in maintenance, cordoned or excluded gets no new sectors; with none left nothing is
+//! pledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,8 @@ pub(super) struct Nodes {
     pub(super) closed: BTreeMap<String, String>,
     /// Those on which a ready pod begins with sectors.
     pub(super) ready: BTreeSet<String>,
+    /// Where those that take sectors have their scratch, as the ledger counts file systems.
+    pub(super) rooms: Vec<(String, usize)>,
 }
 
 impl Nodes {
@@ -36,7 +39,7 @@ impl Nodes {
                 .all(|(key, value)| node.labels().get(key) == Some(value))
         };
         for (node_id, node) in world.nodes.iter().filter(|(_, n)| selected(n)) {
-            match closing(node, group) {
+            match closing(world, node, group) {
                 Some(why) => drop(nodes.closed.insert(node_id.name.clone(), why)),
                 None => drop(nodes.open.insert(node_id.name.clone())),
             }
@@ -63,8 +66,14 @@ impl Nodes {
 }
 
 /// Why a node gets no new sectors.
-fn closing(node: &Node, group: &SealingGroup) -> Option<String> {
+fn closing(world: &World, node: &Node, group: &SealingGroup) -> Option<String> {
     let name = node.name_any();
+    let asked = world.sealing_nodes.get(&Id::new("", &name));
+    if let Some(maintenance) = asked.and_then(|n| n.spec.maintenance.as_ref()) {
+        let why = maintenance.reason.as_ref();
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+        return Some(format!("is in maintenance{why}"));
+    }
     if group.spec.pledge.exclude_nodes.contains(&name) {
         return Some("is in pledge.excludeNodes".into());
     }

@@ -5,75 +5,78 @@
 
 use std::collections::BTreeMap;
 
-use filstar_crds::{Disks, SealProofName, SealingGroup, labels};
-use kube::ResourceExt;
+use filstar_crds::{SealProofName, SealingGroup};
 
 use super::gate::{Gate, Verdict};
 use super::node_maintenance::Nodes;
+use super::readings::Reading;
 use super::room::Room;
 use super::sizes;
-use super::text::{bytes, count};
-use crate::plan::bookings::is_live;
-use crate::world::{Id, World};
+use super::text::{bytes, count, room_for};
+use crate::world::World;
 
 /// Nodes named in one message.
 const NAMED: usize = 3;
 
-/// A file system of a node: the node's name and the device's number.
-pub(super) type DiskKey = (String, u64);
-
 /// Scratch file systems of all nodes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scratch {
-    rooms: BTreeMap<DiskKey, Room>,
-    /// Which device a folder of a node is on.
-    folders: BTreeMap<(String, String), u64>,
+    rooms: Vec<Room>,
+    /// Which of them a folder of a node is on.
+    folders: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
 impl Scratch {
     /// What the sealers of all groups say.
-    pub(super) fn of(world: &World) -> Self {
+    pub(super) fn of(world: &World, readings: &[Reading]) -> Self {
         let mut this = Self::default();
-        for (id, pod) in world.pods.iter().filter(|(_, p)| is_live(p)) {
-            let disk = Disks::of(pod.annotations()).and_then(|d| d.scratch);
-            let node = pod.spec.as_ref().and_then(|s| s.node_name.clone());
-            let group = pod.labels().get(labels::GROUP);
-            let group = group.and_then(|g| world.groups.get(&Id::new(&id.namespace, g)));
-            let (Some(disk), Some(node), Some(group)) = (disk, node, group) else {
+        let mut devices: BTreeMap<(&str, u64), usize> = BTreeMap::new();
+        for reading in readings {
+            let disk = reading.disks.as_ref().and_then(|d| d.scratch.as_ref());
+            let (Some(disk), Some(group)) = (disk, world.groups.get(&reading.group)) else {
                 continue;
             };
-            let folder = group.spec.scratch.host_path.clone();
-            this.folders.insert((node.clone(), folder), disk.device);
-            this.rooms
-                .entry((node, disk.device))
-                .and_modify(|room| room.also(&disk))
-                .or_insert_with(|| Room::of(&disk));
+            let next = this.rooms.len();
+            let index = *devices
+                .entry((reading.node.as_str(), disk.device))
+                .or_insert(next);
+            match this.rooms.get_mut(index) {
+                Some(room) => room.also(disk),
+                None => this.rooms.push(Room::of(disk)),
+            }
+            let folders = this.folders.entry(reading.node.clone()).or_default();
+            folders.insert(group.spec.scratch.host_path.clone(), index);
         }
         this
     }
 
-    fn key(&self, node: &str, folder: &str) -> Option<DiskKey> {
-        let device = self.folders.get(&(node.to_owned(), folder.to_owned()))?;
-        Some((node.to_owned(), *device))
+    fn index(&self, node: &str, folder: &str) -> Option<usize> {
+        self.folders.get(node)?.get(folder).copied()
+    }
+
+    /// Notes where the nodes of a group that take sectors have their scratch.
+    pub(super) fn note(&self, group: &SealingGroup, nodes: &mut Nodes) {
+        let folder = &group.spec.scratch.host_path;
+        let rooms = nodes
+            .taking()
+            .filter_map(|node| Some((node.to_owned(), self.index(node, folder)?)));
+        nodes.rooms = rooms.collect();
     }
 
     /// Books what a sector has yet to write on a node.
     pub(super) fn book(&mut self, node: &str, folder: &str, bytes: u64) {
-        if let Some(room) = self.key(node, folder).and_then(|k| self.rooms.get_mut(&k)) {
+        let index = self.index(node, folder);
+        if let Some(room) = index.and_then(|i| self.rooms.get_mut(i)) {
             room.book(bytes);
         }
     }
 
     /// Takes a booking back.
     pub(super) fn unbook(&mut self, node: &str, folder: &str, bytes: u64) {
-        if let Some(room) = self.key(node, folder).and_then(|k| self.rooms.get_mut(&k)) {
+        let index = self.index(node, folder);
+        if let Some(room) = index.and_then(|i| self.rooms.get_mut(i)) {
             room.unbook(bytes);
         }
-    }
-
-    fn room(&self, group: &SealingGroup, node: &str) -> Option<&Room> {
-        let key = self.key(node, &group.spec.scratch.host_path)?;
-        self.rooms.get(&key)
     }
 
     /// Whether one sector more fits on a node; none while its sealer has not said how full it is.
@@ -83,21 +86,30 @@ impl Scratch {
         node: &str,
         proof: SealProofName,
     ) -> Option<bool> {
-        let room = self.room(group, node)?;
+        let index = self.index(node, &group.spec.scratch.host_path)?;
+        let room = self.rooms.get(index)?;
         Some(room.left(bound(group)) >= sizes::scratch(proof))
+    }
+
+    /// The nodes of a group that take sectors, with their rooms.
+    fn rooms<'a>(&'a self, nodes: &'a Nodes) -> impl Iterator<Item = (&'a str, &'a Room)> {
+        let all = nodes.rooms.iter();
+        all.filter_map(|(node, index)| Some((node.as_str(), self.rooms.get(*index)?)))
     }
 
     /// The node with most room, if one has enough.
     pub(super) fn best<'a>(
-        &self,
+        &'a self,
         group: &SealingGroup,
         nodes: &'a Nodes,
         proof: SealProofName,
     ) -> Option<&'a str> {
-        nodes
-            .taking()
-            .filter(|node| self.fits(group, node, proof) == Some(true))
-            .max_by_key(|node| self.room(group, node).map(|r| r.left(bound(group))))
+        let (max, need) = (bound(group), sizes::scratch(proof));
+        self.rooms(nodes)
+            .map(|(node, room)| (room.left(max), node))
+            .filter(|(left, _)| *left >= need)
+            .max()
+            .map(|(_, node)| node)
     }
 
     pub(super) fn verdict(
@@ -108,23 +120,14 @@ impl Scratch {
     ) -> Verdict {
         const GATE: Gate = Gate::ScratchSpace;
         let (max, need) = (bound(group), sizes::scratch(proof));
-        let rooms: Vec<(&str, &Room)> = nodes
-            .taking()
-            .filter_map(|node| Some((node, self.room(group, node)?)))
-            .collect();
+        let rooms: Vec<(&str, &Room)> = self.rooms(nodes).collect();
         if rooms.is_empty() {
             let text = "no sealer pod on a node for new sectors has said yet how full scratch is; see the group's pods";
             return Verdict::closed(GATE, text);
         }
         let more: u64 = rooms.iter().map(|(_, room)| room.left(max) / need).sum();
         if more > 0 {
-            let more = usize::try_from(more).unwrap_or(usize::MAX);
-            let text = format!(
-                "room for {} of {} on {}",
-                count(more, "more sector"),
-                bytes(need),
-                count(rooms.len(), "node")
-            );
+            let text = format!("{} on {}", room_for(more, need), count(rooms.len(), "node"));
             return Verdict::open(GATE, text);
         }
         let mut named: Vec<String> = rooms

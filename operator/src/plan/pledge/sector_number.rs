@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use filstar_crds::Sector;
-
 use super::gate::{Gate, Verdict};
 use crate::world::{ChainFacts, Id, MinerFacts, World};
 
@@ -82,18 +80,20 @@ pub(super) fn verdict(world: &World, miner_id: &Id, given: &BTreeSet<u64>) -> Ve
 }
 
 /// The number of a Sector that is there and not begun: the name that its creator chose may be no good.
-pub(super) fn of_sector(world: &World, miner_id: &Id, sector: &Sector) -> Option<Verdict> {
-    let miner = world.miners.get(miner_id)?;
-    let facts = MinerFacts::parse(miner).ok()?;
-    let number = sector.spec.number.unsigned_abs();
+pub(super) fn of_sector(
+    miner: &str,
+    facts: &MinerFacts,
+    chain: Option<&ChainFacts>,
+    number: u64,
+) -> Option<Verdict> {
     let closed = |text: String| Some(Verdict::closed(Gate::SectorNumber, text));
     if facts.is_reserved(number) {
         return closed(format!(
-            "number {number} is in sectorNumbers.reserved of Miner {}; delete this Sector, or take the number out there",
-            miner_id.name
+            "number {number} is in sectorNumbers.reserved of Miner {miner}; delete this Sector, or take the number out \
+             there"
         ));
     }
-    if world.chain(miner_id)?.allocated.get(number) {
+    if chain.is_some_and(|chain| chain.allocated.get(number)) {
         return closed(format!(
             "the actor has used number {number} before; delete this Sector and pledge another"
         ));

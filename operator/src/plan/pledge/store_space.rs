@@ -4,15 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use filstar_crds::{Disks, SealProofName, SealingGroup, Sector, SectorStore, StoreAccess, labels};
+use filstar_crds::{SealProofName, SealingGroup, Sector, SectorStore, StoreAccess};
 use kube::ResourceExt;
 
 use super::gate::{Gate, Verdict};
+use super::readings::Reading;
 use super::room::Room;
 use super::scratch_space::state;
 use super::sizes;
-use super::text::{bytes, count};
-use crate::plan::bookings::is_live;
+use super::text::{bytes, count, room_for};
 use crate::world::{Id, World};
 
 /// Stores named in one message.
@@ -28,19 +28,15 @@ pub(super) struct Stores {
 
 impl Stores {
     /// What the sealers say.
-    pub(super) fn of(world: &World) -> Self {
+    pub(super) fn of(readings: &[Reading]) -> Self {
         let mut this = Self::default();
-        for (id, pod) in world.pods.iter().filter(|(_, p)| is_live(p)) {
-            let group = pod.labels().get(labels::GROUP);
-            let (Some(disks), Some(group)) = (Disks::of(pod.annotations()), group) else {
+        for reading in readings {
+            let Some(disks) = &reading.disks else {
                 continue;
             };
-            let mounted = this
-                .mounted
-                .entry(Id::new(&id.namespace, group))
-                .or_default();
+            let mounted = this.mounted.entry(reading.group.clone()).or_default();
             for (name, disk) in &disks.stores {
-                let store = Id::new(&id.namespace, name);
+                let store = Id::new(&reading.group.namespace, name);
                 if !mounted.contains(&store) {
                     mounted.push(store.clone());
                 }
@@ -128,11 +124,9 @@ impl Stores {
             .map(|(_, room, max)| room.left(*max) / need)
             .sum();
         if more > 0 {
-            let more = usize::try_from(more).unwrap_or(usize::MAX);
             let text = format!(
-                "room for {} of {} in {}",
-                count(more, "more sector"),
-                bytes(need),
+                "{} in {}",
+                room_for(more, need),
                 count(stores.len(), "store")
             );
             return Verdict::open(GATE, text);

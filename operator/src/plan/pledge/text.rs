@@ -45,6 +45,19 @@ pub(super) fn bytes(number: u64) -> String {
     format!("{whole}{decimals} {}", UNITS[power])
 }
 
+/// More sectors are not counted one by one.
+const MANY: u64 = 1000;
+
+/// `room for 3 more sectors of 517 GiB`.
+pub(super) fn room_for(sectors: u64, size: u64) -> String {
+    let size = bytes(size);
+    match sectors {
+        1 => format!("room for 1 more sector of {size}"),
+        0..=MANY => format!("room for {sectors} more sectors of {size}"),
+        _ => format!("room for more than {MANY} more sectors of {size}"),
+    }
+}
+
 /// `1 sector`, `2 sectors`.
 pub(super) fn count(number: usize, one: &str) -> String {
     if number == 1 {

@@ -1,0 +1,293 @@
+//! Pledging behind gates: each closes and opens by its real cause, and nothing is pledged past it.
+//!
+//! The group wants sectors all the time, and at every moment one gate at least is closed: the next one closes before
+//! the last one opens. Then fifty sectors race for money for three. The seed of this chain is far away, so that no SNARK
+//! is made.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use filstar_crds::{GateStatus, Sector, SectorPhase, conditions};
+use filstar_e2e::chain::PRE_COMMIT;
+use filstar_e2e::cluster::must_kubectl;
+use filstar_e2e::nodes::Need;
+use filstar_e2e::{Scenario, Setup, host, scenario, wait_until, wait_while};
+use serde_json::{Value, json};
+
+const MINUTES: Duration = Duration::from_mins(3);
+/// A sector's pledge on this chain, with the node's reserve, in attoFIL.
+const PLEDGE: u128 = 143_000_000_000_000_000;
+
+fn setup() -> Setup {
+    Setup {
+        // It cordons its node: whoever else were there would be drained.
+        need: Need::Alone,
+        seed_delay: 3000,
+        ..Setup::new("gates", 3400)
+    }
+}
+
+#[test]
+fn e2e_gates_close_and_open_by_their_causes_and_nothing_is_pledged_past_them() {
+    scenario(setup(), async |s: &Scenario| {
+        let node = *s.nodes.first().context("no node")?;
+        small_disks(s, node, true).await?;
+        let result = walk(s, node).await;
+        // Whatever happened, others need the node and the folder.
+        let open = must_kubectl(&["uncordon", node], "").await;
+        let gone = small_disks(s, node, false).await;
+        result.and(open.map(drop)).and(gone)
+    });
+}
+
+async fn walk(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    begin(s).await?;
+    disks(s, node).await?;
+    money_and_gas(s).await?;
+    chain_and_node(s, node).await?;
+    race(s, node).await
+}
+
+/// File systems of 8 MiB in the place of scratch and store: room for some thirty sectors.
+async fn small_disks(s: &Scenario, node: &str, make: bool) -> anyhow::Result<()> {
+    for name in ["scratch", "store"] {
+        let folder = s.folder.join(name);
+        let folder = folder.to_str().context("a path that is no text")?;
+        let options = "size=8m,uid=65532,gid=65532,mode=755";
+        let command = if make {
+            vec!["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+        } else {
+            vec!["umount", "--lazy", folder]
+        };
+        host::on_node(node, &command).await?;
+    }
+    Ok(())
+}
+
+async fn gates(s: &Scenario) -> anyhow::Result<Vec<GateStatus>> {
+    Ok(s.group().await?.status.unwrap_or_default().gates)
+}
+
+/// Waits until a gate is as asked and says these words; no sector may come into being meanwhile.
+async fn gate_is(s: &Scenario, name: &str, open: bool, words: &str) -> anyhow::Result<()> {
+    let what = format!(
+        "gate {name} is {}: {words}",
+        if open { "open" } else { "closed" }
+    );
+    let found = wait_while(
+        &what,
+        MINUTES,
+        async || {
+            let gate = gates(s).await?.into_iter().find(|g| g.name == name);
+            let gate = gate.with_context(|| format!("no gate {name}"))?;
+            ensure!(gate.open == open && gate.reason.contains(words), "{gate:?}");
+            ensure!(gate.since.is_some(), "{name} does not say since when");
+            Ok(Some(gate))
+        },
+        async || {
+            let made: Vec<Sector> = s.cluster.list(&s.namespace, "").await?;
+            ensure!(made.is_empty(), "a sector was pledged past {name}");
+            Ok(())
+        },
+    )
+    .await?;
+    s.say(&format!(
+        "{name} {}: {}",
+        if open { "open" } else { "closed" },
+        found.reason
+    ));
+    Ok(())
+}
+
+async fn patch(s: &Scenario, kind: &str, spec: Value) -> anyhow::Result<()> {
+    let patch = json!({ "spec": spec }).to_string();
+    let arguments = [
+        "-n",
+        &s.namespace,
+        "patch",
+        kind,
+        "e2e",
+        "--type=merge",
+        "-p",
+        &patch,
+    ];
+    must_kubectl(&arguments, "").await.map(drop)
+}
+
+/// Everything is there, and the only number is reserved.
+async fn begin(s: &Scenario) -> anyhow::Result<()> {
+    s.apply("miner.yaml", &[("lastNumber", "0")]).await?;
+    let none = json!({ "sectorNumbers": { "max": 0, "reserved": ["0"] } });
+    patch(s, "miner", none).await?;
+    let group = [("mode", "Auto"), ("maxInFlight", "60"), ("env", "{}")];
+    s.apply("group.yaml", &group).await?;
+    gate_is(
+        s,
+        "SectorNumber",
+        false,
+        "raise sectorNumbers.max of Miner e2e",
+    )
+    .await?;
+    for name in [
+        "ScratchSpace",
+        "StoreSpace",
+        "Balance",
+        "NodeMaintenance",
+        "Capacity",
+        "ChainSync",
+    ] {
+        gate_is(s, name, true, "").await?;
+    }
+    let group = s.group().await?.status.unwrap_or_default();
+    let open = group
+        .conditions
+        .iter()
+        .find(|c| c.type_ == conditions::PLEDGE_OPEN);
+    let open = open.context("no condition PledgeOpen")?;
+    ensure!(open.reason == "SectorNumber", "{open:?}");
+    let table = must_kubectl(&["-n", &s.namespace, "get", "sg", "-o", "wide"], "").await?;
+    ensure!(
+        table.contains("SectorNumber closed: all numbers up to 0"),
+        "{table}"
+    );
+    Ok(())
+}
+
+async fn fill(s: &Scenario, node: &str, name: &str) -> anyhow::Result<()> {
+    let file = format!("of={}/{name}/full", s.folder.display());
+    let command = ["dd", "if=/dev/zero", &file, "bs=1M", "count=8"];
+    // It ends with "no space left", as it should.
+    drop(host::on_node(node, &command).await);
+    Ok(())
+}
+
+async fn free(s: &Scenario, node: &str, name: &str) -> anyhow::Result<()> {
+    let file = format!("{}/{name}/full", s.folder.display());
+    host::on_node(node, &["rm", &file]).await.map(drop)
+}
+
+async fn disks(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    fill(s, node, "scratch").await?;
+    gate_is(s, "ScratchSpace", false, "has 0 B left below 90 %").await?;
+    let numbers = json!({ "sectorNumbers": { "max": 1000, "reserved": null } });
+    patch(s, "miner", numbers).await?;
+    gate_is(s, "SectorNumber", true, "number 0 is the next").await?;
+    fill(s, node, "store").await?;
+    gate_is(s, "StoreSpace", false, "add a SectorStore").await?;
+    free(s, node, "scratch").await?;
+    gate_is(s, "ScratchSpace", true, "more sectors").await
+}
+
+async fn money_and_gas(s: &Scenario) -> anyhow::Result<()> {
+    s.chain
+        .withdraw(&s.actor, s.chain.available(&s.actor).await?)
+        .await?;
+    gate_is(s, "Balance", false, "0 FIL available").await?;
+    // The store can only be freed from the node.
+    let node = *s.nodes.first().context("no node")?;
+    free(s, node, "store").await?;
+    gate_is(s, "StoreSpace", true, "more sectors").await?;
+    patch(
+        s,
+        "sealinggroup",
+        json!({ "pledge": { "gates": { "gasPrice": { "maxBaseFee": "1 nanoFIL" } } } }),
+    )
+    .await?;
+    gate_is(s, "GasPrice", true, "at most 1 nanoFIL").await?;
+    base_fee(s, "5000000000000").await?;
+    gate_is(s, "GasPrice", false, "it opens when the fee falls").await?;
+    // Money for three sectors, and not quite for four.
+    let amount = (4 * PLEDGE - 1).to_string();
+    let fund = json!([{ "address": s.actor, "amount": amount }]);
+    s.chain.call("Devnet.Fund", fund).await?;
+    gate_is(
+        s,
+        "Balance",
+        true,
+        "needed for 0 sectors in flight and one more",
+    )
+    .await
+}
+
+async fn base_fee(s: &Scenario, fee: &str) -> anyhow::Result<()> {
+    let fee = json!([{ "baseFee": fee }]);
+    s.chain.call("Devnet.SetBaseFee", fee).await.map(drop)
+}
+
+async fn chain_and_node(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    s.chain.call("Devnet.Pause", json!([])).await?;
+    gate_is(s, "ChainSync", false, "").await?;
+    must_kubectl(&["cordon", node], "").await?;
+    gate_is(s, "NodeMaintenance", false, &format!("{node} is cordoned")).await?;
+    s.chain.call("Devnet.Resume", json!([])).await?;
+    gate_is(s, "ChainSync", true, "in sync").await?;
+    base_fee(s, "100").await?;
+    gate_is(s, "GasPrice", true, "at most 1 nanoFIL").await
+}
+
+/// Fifty sectors that a person makes, and ten that the group wants, race for money for three.
+async fn race(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    let mut all = String::new();
+    for number in 100..150 {
+        all += &s.filled("sector.yaml", &[("number", &number.to_string())])?;
+        all += "---\n";
+    }
+    must_kubectl(&["-n", &s.namespace, "apply", "-f", "-"], &all).await?;
+    must_kubectl(&["uncordon", node], "").await?;
+    three_begin(s, 3, "three sectors are pre-committed, and the others wait").await?;
+    let fund = json!([{ "address": s.actor, "amount": "2" }]);
+    s.chain.call("Devnet.Fund", fund).await?;
+    three_begin(s, 4, "a fourth begins when there is money for it").await
+}
+
+/// Waits until so many sectors are pre-committed; never may more have begun.
+async fn three_begin(s: &Scenario, count: usize, what: &str) -> anyhow::Result<()> {
+    let sectors = async || s.cluster.list::<Sector>(&s.namespace, "").await;
+    let begun = |all: &[Sector]| {
+        let bound = |s: &&Sector| s.status.as_ref().is_some_and(|s| s.binding.is_some());
+        all.iter().filter(bound).count()
+    };
+    wait_while(
+        what,
+        MINUTES,
+        async || {
+            let waits = |s: &&Sector| {
+                s.status.as_ref().and_then(|s| s.phase) == Some(SectorPhase::WaitSeed)
+            };
+            Ok((sectors().await?.iter().filter(waits).count() == count).then_some(()))
+        },
+        async || {
+            let begun = begun(&sectors().await?);
+            ensure!(
+                begun <= count,
+                "{begun} sectors have begun, money is there for {count}"
+            );
+            Ok(())
+        },
+    )
+    .await?;
+    let all = wait_until(
+        "every other sector says why it waits",
+        MINUTES,
+        async || {
+            let all = sectors().await?;
+            let closed = |s: &&Sector| {
+                let conditions = s.status.iter().flat_map(|s| &s.conditions);
+                conditions.into_iter().any(|c| c.reason == "BalanceClosed")
+            };
+            Ok((all.iter().filter(closed).count() == all.len() - count).then_some(all))
+        },
+    )
+    .await?;
+    ensure!(all.len() == 50, "the group made {} more", all.len() - 50);
+    let landed = s.chain.history().await?;
+    let landed = landed
+        .iter()
+        .filter(|l| l.method == PRE_COMMIT && l.exit_code == 0);
+    ensure!(
+        landed.count() == count,
+        "the chain has another number of pre-commits"
+    );
+    s.say(what);
+    Ok(())
+}
