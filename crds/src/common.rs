@@ -58,6 +58,16 @@ pub struct Toleration {
     pub effect: Option<String>,
 }
 
+/// What becomes of sectors that are not on chain when their node is drained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+pub enum NotOnChain {
+    /// They are removed with their files; a group that pledges by itself pledges others elsewhere.
+    Delete,
+    /// Their tasks are stopped; what is done stays on the node's scratch, and they go on when the node is back.
+    #[default]
+    Checkpoint,
+}
+
 /// What an error means for what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum TaskClass {

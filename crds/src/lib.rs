@@ -30,7 +30,7 @@ mod sealingnode;
 mod sector;
 mod store;
 
-pub use common::{LocalRef, SecretKeyRef, TaskClass, Toleration};
+pub use common::{LocalRef, NotOnChain, SecretKeyRef, TaskClass, Toleration};
 pub use condition::{Conditions, kinds as conditions, set_condition};
 pub use disks::{Disk, Disks};
 pub use gaspolicy::{GasMode, GasPolicy, GasPolicySpec, GasPolicyStatus, GasRule, RuleStatus};
@@ -54,8 +54,8 @@ pub use postbatch::{
     ProverLane, ProverReport, SkippedSector,
 };
 pub use sealinggroup::{
-    Backend, Concurrency, Finalize, Lane, LanePhase, NodeFit, Placement, PlacementPolicy,
-    PodStatus, Scratch, SealingGroup, SealingGroupSpec, SealingGroupStatus,
+    Backend, Concurrency, DrainSpec, Finalize, Lane, LanePhase, NodeFit, Placement,
+    PlacementPolicy, PodStatus, Scratch, SealingGroup, SealingGroupSpec, SealingGroupStatus,
 };
 pub use sealingnode::{
     CoreGroup, DiskKind, Gpu, GpuHealth, HugePages, Inventory, KubeletPolicies, Maintenance,

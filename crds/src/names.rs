@@ -26,6 +26,9 @@ pub mod annotations {
     pub const TEMPLATE_HASH: &str = "filstar.io/template-hash";
     /// On sealer pods, by the sealer itself: how full its scratch and its stores are, as [`crate::Disks`] in JSON.
     pub const DISKS: &str = "filstar.io/disks";
+    /// On Nodes: `ours` while the cordon is ours, `lifted` when somebody took our cordon away. Only a cordon that is
+    /// ours is ever undone.
+    pub const CORDON: &str = "filstar.io/cordon";
 }
 
 /// Finalizers.

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{LocalRef, Toleration};
+use crate::common::{LocalRef, NotOnChain, Toleration};
 use crate::pledge::{GateStatus, LastPledge, Pledge};
 
 /// Servers that seal together for one Miner. A sector never leaves its group.
@@ -78,6 +78,9 @@ pub struct SealingGroupSpec {
     /// How finished sectors leave scratch.
     #[serde(default)]
     pub finalize: Finalize,
+    /// What happens to sectors when their node is drained.
+    #[serde(default)]
+    pub drain: DrainSpec,
     /// Start nothing new: no sectors, no tasks. What runs goes on.
     #[serde(default)]
     pub paused: bool,
@@ -211,6 +214,16 @@ impl Default for Finalize {
             store_selector: BTreeMap::new(),
         }
     }
+}
+
+/// What happens to sectors when their node is drained: by `spec.maintenance` of its SealingNode, or by a cordon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainSpec {
+    /// Sectors that are not on chain. `Checkpoint` (default): they wait on the node's scratch and go on when the
+    /// node is back. `Delete`: they are removed with their files. Sectors on chain are always finished first.
+    #[serde(default)]
+    pub not_on_chain: NotOnChain,
 }
 
 /// What the group is doing.

@@ -8,6 +8,7 @@ use filstar_crds::{
     SealingGroupStatus, SealingNodeStatus, SectorSpec, SectorStatus, SectorStoreStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::world::Id;
 
@@ -145,6 +146,47 @@ pub enum Action {
         /// Why, for the log and the event.
         reason: String,
     },
+    /// Delete a Sector that is not on chain; refused when it changed since, or a pre-commit is on its way.
+    AbortSector {
+        /// Its id.
+        id: Id,
+        /// Its uid.
+        uid: String,
+        /// Version for which it was planned.
+        resource_version: String,
+        /// Why, for the log and the event.
+        reason: String,
+    },
+    /// Ask for a pod to go, by the eviction API; refused when nobody wants its node empty any more.
+    EvictPod {
+        /// Its id.
+        id: Id,
+        /// Its uid.
+        uid: String,
+        /// Its node.
+        node: String,
+    },
+    /// Make a disruption budget. Fails harmlessly when the name is taken.
+    CreateBudget {
+        /// The budget.
+        budget: Box<PodDisruptionBudget>,
+    },
+    /// Take a disruption budget of ours away.
+    DeleteBudget {
+        /// Its id.
+        id: Id,
+        /// Its uid.
+        uid: String,
+    },
+    /// Set or undo our cordon of a Node; refused when the Node is no longer as planned.
+    PatchNode {
+        /// Its id.
+        id: Id,
+        /// Its uid.
+        uid: String,
+        /// What to change.
+        change: NodeChange,
+    },
     /// Write a status.
     PatchStatus {
         /// The object.
@@ -152,6 +194,19 @@ pub enum Action {
         /// Its status.
         status: Box<StatusPatch>,
     },
+}
+
+/// A change of a Node's cordon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Cordon it, and mark the cordon as ours.
+    Cordon,
+    /// Somebody took our cordon away: it is no longer ours.
+    MarkLifted,
+    /// Undo our cordon.
+    Uncordon,
+    /// Take the mark away.
+    Unmark,
 }
 
 /// A status of an object of users, whole as far as the operator owns it.

@@ -7,6 +7,7 @@
 mod access;
 mod body;
 mod chain;
+mod drain;
 mod error;
 mod message;
 mod name;
@@ -193,6 +194,21 @@ impl Applier {
             Action::CreatePod { pod } => Applied::of(self.create_pod(*pod).await),
             Action::DeletePod { id, uid, reason } => {
                 Applied::of(self.delete_pod(&id, &uid, &reason).await)
+            }
+            Action::AbortSector {
+                id,
+                uid,
+                resource_version,
+                reason,
+            } => Applied::of(
+                self.abort_sector(&id, &uid, &resource_version, &reason)
+                    .await,
+            ),
+            Action::EvictPod { id, uid, node } => self.evict_pod(&id, &uid, &node).await,
+            Action::CreateBudget { budget } => Applied::of(self.create_budget(*budget).await),
+            Action::DeleteBudget { id, uid } => Applied::of(self.delete_budget(&id, &uid).await),
+            Action::PatchNode { id, uid, change } => {
+                Applied::of(self.patch_node(&id, &uid, change).await)
             }
             Action::PatchStatus { id, status } => {
                 Applied::of(self.patch_status(&id, &status).await)

@@ -8,7 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder as Publisher, Reporter};
 use kube::{Resource, ResourceExt};
 use tokio::sync::mpsc;
 
-use crate::action::Action;
+use crate::action::{Action, NodeChange};
 use crate::world::{Id, World};
 
 /// Events that wait to be published; more are dropped.
@@ -106,7 +106,33 @@ pub fn note(world: &World, action: &Action) -> Option<Note> {
             let pod = world.pods.get(id)?;
             Some(about(pod, false, "Replace", "Deleted", reason.clone()))
         }
-        Action::CreateSector { .. }
+        Action::EvictPod { id, node, .. } => {
+            let pod = world.pods.get(id)?;
+            let text = format!("the pod leaves node {node}, which shall be empty");
+            Some(about(pod, false, "Drain", "Evicted", text))
+        }
+        Action::AbortSector { id, reason, .. } => {
+            let sector = world.sectors.get(id)?;
+            Some(about(sector, true, "Drain", "Deleted", reason.clone()))
+        }
+        Action::PatchNode { id, change, .. } => {
+            let node = world.nodes.get(id)?;
+            let (reason, text) = match change {
+                NodeChange::Cordon => (
+                    "Cordoned",
+                    "cordoned for spec.maintenance of its SealingNode",
+                ),
+                NodeChange::Uncordon => (
+                    "Uncordoned",
+                    "the maintenance is over: our cordon is undone",
+                ),
+                NodeChange::MarkLifted | NodeChange::Unmark => return None,
+            };
+            Some(about(node, false, "Drain", reason, text.into()))
+        }
+        Action::CreateBudget { .. }
+        | Action::DeleteBudget { .. }
+        | Action::CreateSector { .. }
         | Action::AdoptSector { .. }
         | Action::ReleaseSector { .. }
         | Action::DeleteSector { .. }
@@ -128,7 +154,7 @@ where
     let about = ObjectReference {
         api_version: Some(K::api_version(&()).into_owned()),
         kind: Some(K::kind(&()).into_owned()),
-        namespace: Some(id.namespace),
+        namespace: Some(id.namespace).filter(|n| !n.is_empty()),
         name: Some(id.name),
         uid: object.uid(),
         ..ObjectReference::default()

@@ -5,6 +5,7 @@
 
 mod bookings;
 mod cleanup;
+pub mod drain;
 pub(crate) mod message;
 pub mod names;
 pub mod pledge;
@@ -28,6 +29,8 @@ pub fn plan(world: &World, now: Now) -> Vec<Action> {
     actions.extend(message::plan(world, now));
     actions.extend(post::plan(world));
     actions.extend(recover::plan(world));
+    // What a drain must not break is guarded before a sector goes further.
+    actions.extend(drain::plan(world, now));
     actions.extend(sector::plan(world, now, &mut bookings, &mut ledger));
     actions.extend(pods::plan(world, now, &bookings));
     actions.extend(pledge::plan(world, now, &mut ledger));

@@ -15,6 +15,7 @@ use filstar_crds::{
 };
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource as _};
@@ -59,6 +60,7 @@ pub const PLURALS: [&str; 10] = [
     Sector::PLURAL,
     ChainMessage::PLURAL,
     Pod::PLURAL,
+    PodDisruptionBudget::PLURAL,
     Node::PLURAL,
 ];
 
@@ -73,6 +75,7 @@ pub fn start(client: &Client, events: &mpsc::Sender<Event>) {
     spawn::<Sector>(client, events);
     spawn::<ChainMessage>(client, events);
     spawn::<Pod>(client, events);
+    spawn::<PodDisruptionBudget>(client, events);
     spawn::<Node>(client, events);
 }
 

@@ -15,6 +15,7 @@ use filstar_crds::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 pub use chain::{ChainFacts, ChainProblem, ChainView, Faults, Lookup, SenderFacts};
 pub use facts::{Invalid, MinerFacts};
@@ -34,6 +35,17 @@ pub struct Unreadable {
     pub reason: String,
     /// The message of the condition that we wrote about it, if we did.
     pub reported: Option<String>,
+}
+
+/// An eviction that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Uid of the pod.
+    pub uid: String,
+    /// The disruption budget that speaks against it, if it is one.
+    pub budget: Option<String>,
+    /// What the API server said.
+    pub message: String,
 }
 
 /// What the operator was started with and plans need.
@@ -74,6 +86,10 @@ pub struct World {
     pub messages: Index<ChainMessage>,
     /// Pods that we made (label `app.kubernetes.io/managed-by: filstar`).
     pub pods: Index<Pod>,
+    /// Disruption budgets that we made.
+    pub budgets: Index<PodDisruptionBudget>,
+    /// Evictions that were refused, by pod. Forgotten at a restart: the next try tells again.
+    pub refused: BTreeMap<Id, Refused>,
     /// Nodes.
     pub nodes: Index<Node>,
     /// What the agents say of nodes, and requests for maintenance; no namespace, the name is the node's.

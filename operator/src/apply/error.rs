@@ -51,6 +51,14 @@ pub enum Error {
     /// An object has a value that cannot be used.
     #[error("{0}")]
     Invalid(String),
+    /// A pod may not be evicted now.
+    #[error("{message}")]
+    EvictionRefused {
+        /// The disruption budget that speaks against it, if it is one.
+        budget: Option<String>,
+        /// What the API server says.
+        message: String,
+    },
     /// The fee bound is too low for the base fee.
     #[error("{0}")]
     FeeBound(String),
@@ -95,6 +103,7 @@ impl Error {
             | Self::Timeout
             | Self::Api(_)
             | Self::NotConnected(_)
+            | Self::EvictionRefused { .. }
             | Self::FeeBound(_) => Class::Temporary,
             Self::Refused(_) | Self::Invalid(_) => Class::Permanent,
             Self::Chain(error) => error.class(),
@@ -121,6 +130,7 @@ impl Error {
             Self::Wallet(_) => "Wallet",
             Self::Secret(_) => "Secret",
             Self::Invalid(_) => "Invalid",
+            Self::EvictionRefused { .. } => "EvictionRefused",
             Self::FeeBound(_) => "FeeBound",
         }
     }

@@ -302,7 +302,8 @@ fn reason(error: &Error) -> Option<&'static str> {
         | Error::Timeout
         | Error::Refused(_)
         | Error::Api(_)
-        | Error::NotConnected(_) => None,
+        | Error::NotConnected(_)
+        | Error::EvictionRefused { .. } => None,
     }
 }
 

@@ -21,6 +21,11 @@ pub fn name(action: &Action) -> &'static str {
         Action::EnsureAccess { .. } => "EnsureAccess",
         Action::CreatePod { .. } => "CreatePod",
         Action::DeletePod { .. } => "DeletePod",
+        Action::AbortSector { .. } => "AbortSector",
+        Action::EvictPod { .. } => "EvictPod",
+        Action::CreateBudget { .. } => "CreateBudget",
+        Action::DeleteBudget { .. } => "DeleteBudget",
+        Action::PatchNode { .. } => "PatchNode",
         Action::PatchStatus { .. } => "PatchStatus",
     }
 }
@@ -34,7 +39,8 @@ pub fn target(action: &Action) -> (&'static str, Id) {
         | Action::DrawTicket { id, .. }
         | Action::DrawSeed { id, .. }
         | Action::ReleaseSector { id, .. }
-        | Action::DeleteSector { id, .. } => ("Sector", id.clone()),
+        | Action::DeleteSector { id, .. }
+        | Action::AbortSector { id, .. } => ("Sector", id.clone()),
         Action::CreateMessage { id, .. }
         | Action::SignMessage { id, .. }
         | Action::PushMessage { id, .. }
@@ -42,7 +48,10 @@ pub fn target(action: &Action) -> (&'static str, Id) {
         | Action::DeleteMessage { id, .. } => ("ChainMessage", id.clone()),
         Action::EnsureAccess { namespace } => ("Namespace", Id::new("", namespace)),
         Action::CreatePod { pod } => ("Pod", Id::of(&**pod)),
-        Action::DeletePod { id, .. } => ("Pod", id.clone()),
+        Action::DeletePod { id, .. } | Action::EvictPod { id, .. } => ("Pod", id.clone()),
+        Action::CreateBudget { budget } => ("PodDisruptionBudget", Id::of(&**budget)),
+        Action::DeleteBudget { id, .. } => ("PodDisruptionBudget", id.clone()),
+        Action::PatchNode { id, .. } => ("Node", id.clone()),
         Action::PatchStatus { id, status } => (status_kind(status), id.clone()),
     }
 }
@@ -80,6 +89,11 @@ pub fn lane(action: &Action) -> Option<&Id> {
         | Action::EnsureAccess { .. }
         | Action::CreatePod { .. }
         | Action::DeletePod { .. }
+        | Action::AbortSector { .. }
+        | Action::EvictPod { .. }
+        | Action::CreateBudget { .. }
+        | Action::DeleteBudget { .. }
+        | Action::PatchNode { .. }
         | Action::PatchStatus { .. } => None,
     }
 }

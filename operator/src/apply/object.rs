@@ -255,7 +255,12 @@ impl Applier {
     }
 
     /// Deletes exactly the object that was just read.
-    async fn delete<K>(&self, id: &Id, uid: &str, live: &Guarded<K>) -> Result<Change, Error>
+    pub(super) async fn delete<K>(
+        &self,
+        id: &Id,
+        uid: &str,
+        live: &Guarded<K>,
+    ) -> Result<Change, Error>
     where
         K: Kind + Resource<Scope = NamespaceResourceScope>,
     {

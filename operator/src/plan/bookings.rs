@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use super::drain;
 use crate::world::{Id, Now, World};
 
 /// A pod that may take a task.
@@ -172,7 +173,7 @@ fn in_work_on(sector: &Sector) -> Option<&str> {
 }
 
 /// The node of a pod, or the one that it was made for while the scheduler has not placed it.
-fn wanted_node(pod: &Pod) -> Option<&str> {
+pub(super) fn wanted_node(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
     spec.node_name.as_deref().or_else(|| {
         let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;

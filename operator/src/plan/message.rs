@@ -355,7 +355,7 @@ pub(crate) fn newest<'a>(
 ) -> Option<(&'a Id, &'a ChainMessage, u32)> {
     world
         .messages
-        .in_namespace(namespace)
+        .with_prefix(namespace, prefix)
         .filter_map(|(id, m)| Some((id, m, id.name.strip_prefix(prefix)?.parse().ok()?)))
         .max_by_key(|(_, _, n): &(_, _, u32)| *n)
 }

@@ -36,6 +36,20 @@ pub fn sealer_pod(group: &str, lane: &str, node: &str) -> String {
     )
 }
 
+/// Name of the disruption budget of a group's pods on a node.
+pub fn sealer_budget(group: &str, node: &str) -> String {
+    format!("{group}-{:08x}", fnv1a(node.as_bytes()) & 0xffff_ffff)
+}
+
+/// A node's name as the value of a label, which has at most 63 characters.
+pub fn node_label(node: &str) -> String {
+    if node.len() <= 63 {
+        node.to_owned()
+    } else {
+        format!("{:016x}", fnv1a(node.as_bytes()))
+    }
+}
+
 /// Name of a batch's prover pod.
 pub fn prover_pod(batch: &str) -> String {
     format!("prover-{batch}")

@@ -13,9 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+pub(super) use fit::takes_prover;
 pub use fit::{Fit, fit};
 
-use super::bookings::{Bookings, is_live};
+use super::bookings::{Bookings, is_live, wanted_node};
+use super::drain;
 use crate::action::Action;
 use crate::world::{Id, Now, World};
 
@@ -50,6 +52,8 @@ pub(super) fn plan(world: &World, now: Now, bookings: &Bookings) -> Vec<Action> 
         actions = with_access;
     }
     actions.extend(unwanted(world, &wanted, bookings));
+    // From a node that shall be empty pods go by eviction alone.
+    actions.retain(|action| !deletes_on_closing_node(world, action));
     actions
 }
 
@@ -129,6 +133,14 @@ fn unwanted(world: &World, wanted: &BTreeMap<Id, Pod>, bookings: &Bookings) -> V
         });
     }
     actions
+}
+
+fn deletes_on_closing_node(world: &World, action: &Action) -> bool {
+    let Action::DeletePod { id, .. } = action else {
+        return false;
+    };
+    let node = world.pods.get(id).and_then(wanted_node);
+    node.is_some_and(|node| drain::node_is_closing(world, node).is_some())
 }
 
 /// What is not known to be unwanted goes on.

@@ -7,6 +7,7 @@
 //! messages that it wishes for. Whatever does not happen has a reason, and the reason is in the `Ready` condition.
 
 mod chain_steps;
+mod hold;
 mod removal;
 mod say;
 mod turn;
@@ -71,6 +72,9 @@ fn is_adopted(sector: &Sector) -> bool {
 
 /// One step on the way; what it waits for when it took none.
 fn step(turn: &mut Turn<'_>) -> Wait {
+    if let Some(wait) = hold::hold(turn) {
+        return wait;
+    }
     match turn.phase() {
         SectorPhase::Allocated => work::bind_to_node(turn),
         SectorPhase::Packing => work::compute(turn, TaskKind::AddPiece, SectorPhase::Pc1),

@@ -6,6 +6,7 @@ use filstar_crds::{
     ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, SealingNode, Sector, SectorStore,
 };
 use k8s_openapi::api::core::v1::{Node, Pod, Volume};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
@@ -122,6 +123,24 @@ impl Kind for Pod {
     }
 }
 
+impl Kind for PodDisruptionBudget {
+    const PLURAL: &'static str = "poddisruptionbudgets";
+
+    fn index(world: &mut World) -> &mut Index<Self> {
+        &mut world.budgets
+    }
+
+    /// How many pods they count now moves all the time, and we only ask whether they are there.
+    fn slim(&mut self) {
+        self.metadata.managed_fields = None;
+        self.status = None;
+    }
+
+    fn selector() -> Option<String> {
+        Some(ours())
+    }
+}
+
 impl Kind for Node {
     const PLURAL: &'static str = "nodes";
 
@@ -132,7 +151,10 @@ impl Kind for Node {
     /// Heartbeats of nodes change nothing that we read.
     fn slim(&mut self) {
         self.metadata.managed_fields = None;
-        self.metadata.annotations = None;
+        // Ours tell whose a cordon is.
+        if let Some(annotations) = &mut self.metadata.annotations {
+            annotations.retain(|name, _| name.starts_with("filstar.io/"));
+        }
         if let Some(status) = &mut self.status {
             status.images = None;
             status.volumes_attached = None;

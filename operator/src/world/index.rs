@@ -125,6 +125,17 @@ impl<T> Index<T> {
             .take_while(move |(id, _)| id.namespace == namespace)
     }
 
+    /// The objects of one namespace whose names begin with `prefix`.
+    pub fn with_prefix<'a, 'b>(
+        &'a self,
+        namespace: &'b str,
+        prefix: &'b str,
+    ) -> impl Iterator<Item = (&'a Id, &'a T)> {
+        self.objects
+            .range(Id::new(namespace, prefix)..)
+            .take_while(move |(id, _)| id.namespace == namespace && id.name.starts_with(prefix))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.objects.len()

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use filstar_crds::{SealingGroup, Toleration, parse_bytes, parse_millicpus};
+use filstar_crds::{PostBatch, SealingGroup, Toleration, parse_bytes, parse_millicpus};
 use k8s_openapi::api::core::v1::{Node, Taint};
 
+use crate::plan::drain;
 use crate::world::{Id, World};
 
 /// One node that the group's selector names.
@@ -25,7 +26,7 @@ pub fn fit(world: &World, _group_id: &Id, group: &SealingGroup) -> Vec<Fit> {
         .iter()
         .filter(|(_, node)| selects(&group.spec.node_selector, node))
         .map(|(id, node)| {
-            let passing = passing_problem(node);
+            let passing = passing_problem(world, node);
             let problem = passing.clone().or_else(|| lasting_problem(group, node));
             Fit {
                 node: id.name.clone(),
@@ -44,11 +45,19 @@ pub(super) fn selects(selector: &BTreeMap<String, String>, node: &Node) -> bool 
         .all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))
 }
 
-fn passing_problem(node: &Node) -> Option<String> {
-    let spec = node.spec.as_ref();
-    if spec.and_then(|s| s.unschedulable) == Some(true) {
-        return Some("the node is cordoned".into());
-    }
+/// Whether a node may run the prover of a batch now.
+pub(in crate::plan) fn takes_prover(batch: &PostBatch, node: &Node) -> bool {
+    selects(&batch.spec.node_selector, node)
+        && not_ready(node).is_none()
+        && refused(&batch.spec.tolerations, node).is_none()
+}
+
+fn passing_problem(world: &World, node: &Node) -> Option<String> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    drain::node_is_closing(world, name).map_or_else(|| not_ready(node), |why| Some(why.to_string()))
+}
+
+fn not_ready(node: &Node) -> Option<String> {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let ready = conditions.and_then(|c| c.iter().find(|c| c.type_ == "Ready"));
     match ready {
@@ -62,12 +71,7 @@ fn passing_problem(node: &Node) -> Option<String> {
 }
 
 fn lasting_problem(group: &SealingGroup, node: &Node) -> Option<String> {
-    let taints = node.spec.as_ref().and_then(|s| s.taints.as_ref());
-    let refused = taints
-        .into_iter()
-        .flatten()
-        .find(|t| t.effect != "PreferNoSchedule" && !tolerated(&group.spec.tolerations, t));
-    if let Some(taint) = refused {
+    if let Some(taint) = refused(&group.spec.tolerations, node) {
         return Some(format!("the taint {} is not tolerated", taint.key));
     }
     let wanted_cpus: u64 = group.spec.lanes.iter().map(|l| u64::from(l.cpus)).sum();
@@ -92,6 +96,15 @@ fn lasting_problem(group: &SealingGroup, node: &Node) -> Option<String> {
         ));
     }
     None
+}
+
+/// The first taint that keeps pods away.
+fn refused<'a>(tolerations: &[Toleration], node: &'a Node) -> Option<&'a Taint> {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_ref());
+    taints
+        .into_iter()
+        .flatten()
+        .find(|t| t.effect != "PreferNoSchedule" && !tolerated(tolerations, t))
 }
 
 fn allocatable(node: &Node, name: &str, parse: impl Fn(&str) -> Option<u64>) -> u64 {

@@ -65,10 +65,12 @@ pub(super) fn sealer(world: &World, id: &Id, group: &SealingGroup, lane: &Lane, 
         "volumes": volumes,
         "containers": [container("seal", image(world, spec.image.as_ref()), &env, &mounts, lane.cpus, &lane.memory)],
     });
+    let node_label = names::node_label(node);
     let labels = BTreeMap::from([
         (labels::COMPONENT, "sealer"),
         (labels::GROUP, id.name.as_str()),
         (labels::LANE, lane.name.as_str()),
+        (labels::NODE, node_label.as_str()),
         (labels::MINER, spec.miner_ref.name.as_str()),
     ]);
     let name = names::sealer_pod(&id.name, &lane.name, node);

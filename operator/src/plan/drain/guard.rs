@@ -1,0 +1,118 @@
+//! Disruption budgets that make `kubectl drain` and every other evictor wait.
+//!
+//! There is one for a group on a node only while a sector there needs its pods: it lets none go. So nothing is there
+//! at rest, and a drain goes on by itself once the sectors are done.
+
+use std::collections::BTreeSet;
+
+use filstar_crds::{NotOnChain, SealingGroup, Sector, SectorPhase, labels};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::claim::{self, OnChain};
+use crate::action::Action;
+use crate::plan::names;
+use crate::world::{Id, Now, World};
+
+/// Pods that a budget wants at least: more than a group ever has on a node, so that none may go.
+const MORE_THAN_THERE_ARE: i32 = 1000;
+
+/// Budgets to make and to take away.
+pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
+    let wanted = wanted(world, now);
+    let mut actions = Vec::new();
+    for (group_id, node) in &wanted {
+        let id = Id::new(
+            &group_id.namespace,
+            names::sealer_budget(&group_id.name, node),
+        );
+        if world.budgets.get(&id).is_none()
+            && let Some(group) = world.groups.get(group_id)
+        {
+            actions.push(Action::CreateBudget {
+                budget: Box::new(budget(&id, group, node)),
+            });
+        }
+    }
+    for (id, budget) in world.budgets.iter() {
+        let of = budget
+            .labels()
+            .get(labels::GROUP)
+            .zip(budget.annotations().get(labels::NODE));
+        let needed = of.is_some_and(|(group, node)| {
+            wanted.contains(&(Id::new(&id.namespace, group), node.as_str()))
+        });
+        if !needed && budget.metadata.deletion_timestamp.is_none() {
+            actions.extend(budget.uid().map(|uid| Action::DeleteBudget {
+                id: id.clone(),
+                uid,
+            }));
+        }
+    }
+    actions
+}
+
+/// Whether a budget of ours still holds a group's pods on a node.
+pub(super) fn stands(world: &World, group: &Id, node: &str) -> bool {
+    let id = Id::new(&group.namespace, names::sealer_budget(&group.name, node));
+    world.budgets.get(&id).is_some()
+}
+
+fn wanted(world: &World, now: Now) -> BTreeSet<(Id, &str)> {
+    let mut wanted = BTreeSet::new();
+    for (id, sector) in world.sectors.iter() {
+        if let Some(node) = super::node_of(sector)
+            && is_needed(world, now, id, sector)
+        {
+            let group = Id::new(&id.namespace, &sector.spec.group_ref.name);
+            wanted.insert((group, node));
+        }
+    }
+    wanted
+}
+
+fn is_needed(world: &World, now: Now, id: &Id, sector: &Sector) -> bool {
+    if let Some((_, claim)) = super::claim(world, now, id, sector) {
+        return claim.is_guarded();
+    }
+    // A drain begins at any time: what it must not break is guarded before.
+    let status = sector.status.clone().unwrap_or_default();
+    if !claim::has_files(&status) {
+        return false;
+    }
+    let group = Id::new(&id.namespace, &sector.spec.group_ref.name);
+    let deletes = world
+        .groups
+        .get(&group)
+        .is_some_and(|g| g.spec.drain.not_on_chain == NotOnChain::Delete);
+    deletes
+        || sector.metadata.deletion_timestamp.is_some()
+        || status.phase == Some(SectorPhase::PreCommitting)
+        || claim::on_chain(world, id, sector) != OnChain::No
+}
+
+fn budget(id: &Id, group: &SealingGroup, node: &str) -> PodDisruptionBudget {
+    // An integer: a percentage, or maxUnavailable, would be counted against the group's scale, which counts sectors.
+    let whole = json!({
+        "metadata": {
+            "name": id.name,
+            "namespace": id.namespace,
+            "labels": {
+                labels::MANAGED_BY: "filstar",
+                "app.kubernetes.io/name": "filstar",
+                labels::GROUP: group.name_any(),
+            },
+            "annotations": {labels::NODE: node},
+            "ownerReferences": [group.owner_ref(&())],
+        },
+        "spec": {
+            "minAvailable": MORE_THAN_THERE_ARE,
+            "selector": {"matchLabels": {
+                labels::GROUP: group.name_any(),
+                labels::NODE: names::node_label(node),
+            }},
+        },
+    });
+    serde_json::from_value(whole).expect("a budget of a fixed shape; a test makes one")
+}
