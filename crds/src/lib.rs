@@ -59,8 +59,7 @@ pub use sealinggroup::{
 };
 pub use sealingnode::{
     CoreGroup, DiskKind, Gpu, GpuHealth, HugePages, Inventory, KubeletPolicies, Maintenance,
-    NodePod, NodeSector, NotOnChain, NumaNode, ScratchDisk, SealingNode, SealingNodeSpec,
-    SealingNodeStatus,
+    NodePod, NodeSector, NumaNode, ScratchDisk, SealingNode, SealingNodeSpec, SealingNodeStatus,
 };
 pub use sector::{
     Attempts, Binding, Failure, MessageRefs, Progress, Randomness, Restart, SealerReport, Sector,

@@ -8,6 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::common::NotOnChain;
+
 /// What a node is made of, whether it is well, and its maintenance. Named like its Node.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[kube(
@@ -92,26 +94,17 @@ pub struct SealingNodeSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Maintenance {
-    /// When the node shall be empty at the latest.
+    /// When the node shall be empty at the latest. Until then tasks that run may end by themselves; without it they
+    /// are stopped at once. Sectors on chain are finished, even after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// What becomes of sectors that are not on chain. Default `Checkpoint`.
+    /// What becomes of sectors that are not on chain. When left out, `drain.notOnChain` of their groups counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_on_chain: Option<NotOnChain>,
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub reason: Option<String>,
-}
-
-/// What becomes of sectors that are not on chain when their node is emptied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum NotOnChain {
-    /// They are deleted, with their files.
-    Delete,
-    /// They stop and go on here, from what is on disk, when the maintenance is over.
-    #[default]
-    Checkpoint,
 }
 
 /// What is known of a node.

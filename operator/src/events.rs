@@ -1,14 +1,15 @@
 //! Tells people what happened, as Kubernetes events. Best effort: nothing waits for an event, and none is missed
 //! by a decision.
 
-use filstar_crds::{MessageState, SectorPhase};
+use filstar_crds::{MessageState, SealingNodeStatus, SectorPhase, conditions};
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder as Publisher, Reporter};
 use kube::{Resource, ResourceExt};
 use tokio::sync::mpsc;
 
-use crate::action::{Action, NodeChange};
+use crate::action::{Action, NodeChange, StatusPatch};
 use crate::world::{Id, World};
 
 /// Events that wait to be published; more are dropped.
@@ -106,30 +107,18 @@ pub fn note(world: &World, action: &Action) -> Option<Note> {
             let pod = world.pods.get(id)?;
             Some(about(pod, false, "Replace", "Deleted", reason.clone()))
         }
-        Action::EvictPod { id, node, .. } => {
-            let pod = world.pods.get(id)?;
-            let text = format!("the pod leaves node {node}, which shall be empty");
-            Some(about(pod, false, "Drain", "Evicted", text))
+        Action::EvictPod { .. } | Action::AbortSector { .. } | Action::PatchNode { .. } => {
+            drain_step(world, action)
         }
-        Action::AbortSector { id, reason, .. } => {
-            let sector = world.sectors.get(id)?;
-            Some(about(sector, true, "Drain", "Deleted", reason.clone()))
-        }
-        Action::PatchNode { id, change, .. } => {
-            let node = world.nodes.get(id)?;
-            let (reason, text) = match change {
-                NodeChange::Cordon => (
-                    "Cordoned",
-                    "cordoned for spec.maintenance of its SealingNode",
-                ),
-                NodeChange::Uncordon => (
-                    "Uncordoned",
-                    "the maintenance is over: our cordon is undone",
-                ),
-                NodeChange::MarkLifted | NodeChange::Unmark => return None,
-            };
-            Some(about(node, false, "Drain", reason, text.into()))
-        }
+        Action::PatchStatus { id, status } => match &**status {
+            StatusPatch::Node(next) => drain_note(world, id, next),
+            StatusPatch::Miner(_)
+            | StatusPatch::Group(_)
+            | StatusPatch::Policy(_)
+            | StatusPatch::Store(_)
+            | StatusPatch::Batch(_)
+            | StatusPatch::Unreadable { .. } => None,
+        },
         Action::CreateBudget { .. }
         | Action::DeleteBudget { .. }
         | Action::CreateSector { .. }
@@ -141,9 +130,65 @@ pub fn note(world: &World, action: &Action) -> Option<Note> {
         | Action::PushMessage { .. }
         | Action::DeleteMessage { .. }
         | Action::EnsureAccess { .. }
-        | Action::CreatePod { .. }
-        | Action::PatchStatus { .. } => None,
+        | Action::CreatePod { .. } => None,
     }
+}
+
+/// One step of a drain.
+fn drain_step(world: &World, action: &Action) -> Option<Note> {
+    if let Action::EvictPod { id, node, .. } = action {
+        let pod = world.pods.get(id)?;
+        let text = format!("the pod leaves node {node}, which shall be empty");
+        return Some(about(pod, false, "Drain", "Evicted", text));
+    }
+    if let Action::AbortSector { id, reason, .. } = action {
+        let sector = world.sectors.get(id)?;
+        return Some(about(sector, true, "Drain", "Deleted", reason.clone()));
+    }
+    let Action::PatchNode { id, change, .. } = action else {
+        return None;
+    };
+    let node = world.nodes.get(id)?;
+    let (reason, text) = match change {
+        NodeChange::Cordon => (
+            "Cordoned",
+            "cordoned for spec.maintenance of its SealingNode",
+        ),
+        NodeChange::Uncordon => (
+            "Uncordoned",
+            "the maintenance is over: our cordon is undone",
+        ),
+        NodeChange::MarkLifted | NodeChange::Unmark => return None,
+    };
+    Some(about(node, false, "Drain", reason, text.into()))
+}
+
+/// A drain that begins, is blocked by something else, ends or is undone.
+fn drain_note(world: &World, id: &Id, next: &SealingNodeStatus) -> Option<Note> {
+    let node = world.sealing_nodes.get(id)?;
+    let before = node.status.as_ref().map(|s| s.conditions.as_slice());
+    let find = |all: &[Condition], kind: &str| {
+        let is = |c: &&Condition| c.type_ == kind && c.status == "True";
+        all.iter().find(is).cloned()
+    };
+    let was = |kind: &str| before.and_then(|all| find(all, kind));
+    let is = |kind: &str| find(&next.conditions, kind);
+    let old_reason = was(conditions::DRAIN_BLOCKED).map(|c| c.reason);
+    if let Some(blocked) = is(conditions::DRAIN_BLOCKED)
+        && old_reason.as_ref() != Some(&blocked.reason)
+    {
+        let (reason, text) = (blocked.reason, blocked.message);
+        return Some(about(node, true, "Drain", &reason, text));
+    }
+    for (kind, reason) in [
+        (conditions::DRAINED, "Drained"),
+        (conditions::DRAIN_IN_PROGRESS, "DrainBegins"),
+    ] {
+        if let (Some(now), None) = (is(kind), was(kind)) {
+            return Some(about(node, false, "Drain", reason, now.message));
+        }
+    }
+    None
 }
 
 fn about<K>(object: &K, warning: bool, action: &'static str, reason: &str, text: String) -> Note

@@ -10,7 +10,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::world::World;
+use crate::plan::drain;
+use crate::world::{Now, World};
 
 /// All figures.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct Metrics {
     recovering: IntGaugeVec,
     gate_open: IntGaugeVec,
     last_pledge: IntGaugeVec,
+    drains: IntGaugeVec,
     rounds: Gauge,
 }
 
@@ -142,6 +144,12 @@ impl Metrics {
                 "When the youngest sector of a group was created, in seconds since 1970.",
                 &["group"],
             )?,
+            drains: gauges(
+                r,
+                "filstar_node_drain",
+                "1 for each state that a node asked to be empty is in: Requested, Quiescing, Blocked, Overdue, Drained.",
+                &["node", "state"],
+            )?,
             rounds: {
                 let rounds = Gauge::new(
                     "filstar_last_round_timestamp_seconds",
@@ -180,6 +188,7 @@ impl Metrics {
         self.observe_phases(world);
         self.observe_chains(world);
         self.observe_gates(world);
+        self.observe_drains(world, now);
         self.rounds.set(now.as_duration().as_secs_f64());
     }
 
@@ -230,6 +239,26 @@ impl Metrics {
                 self.last_pledge
                     .with_label_values(&[id.as_str()])
                     .set(last.time.0.as_second());
+            }
+        }
+    }
+
+    fn observe_drains(&self, world: &World, now: jiff::Timestamp) {
+        self.drains.reset();
+        for (id, _) in world.nodes.iter() {
+            let Some(view) = drain::view(world, Now { wall: now }, &id.name) else {
+                continue;
+            };
+            for (state, is) in [
+                ("Requested", true),
+                ("Quiescing", view.is_quiescing()),
+                ("Blocked", view.blocked.is_some()),
+                ("Overdue", view.overdue),
+                ("Drained", view.is_drained()),
+            ] {
+                self.drains
+                    .with_label_values(&[id.name.as_str(), state])
+                    .set(i64::from(is));
             }
         }
     }

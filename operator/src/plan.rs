@@ -30,7 +30,7 @@ pub fn plan(world: &World, now: Now) -> Vec<Action> {
     actions.extend(post::plan(world));
     actions.extend(recover::plan(world));
     // What a drain must not break is guarded before a sector goes further.
-    actions.extend(drain::plan(world, now));
+    actions.extend(drain::plan(world, now, bookings.closing()));
     actions.extend(sector::plan(world, now, &mut bookings, &mut ledger));
     actions.extend(pods::plan(world, now, &bookings));
     actions.extend(pledge::plan(world, now, &mut ledger));

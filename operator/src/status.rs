@@ -37,8 +37,9 @@ pub fn status(world: &World, now: Now) -> Vec<Action> {
     collect(&mut actions, &world.batches, |id, o| {
         batch::status(world, now, id, o).map(StatusPatch::Batch)
     });
+    let work = node::Work::of(world);
     collect(&mut actions, &world.sealing_nodes, |id, o| {
-        node::status(world, now, id, o).map(StatusPatch::Node)
+        node::status(world, now, &work, id, o).map(StatusPatch::Node)
     });
     for ((plural, id), why) in &world.unreadable {
         let message = format!(

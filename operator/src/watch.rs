@@ -50,7 +50,7 @@ impl std::fmt::Debug for Event {
 }
 
 /// Plurals of all kinds that are watched.
-pub const PLURALS: [&str; 10] = [
+pub const PLURALS: [&str; 11] = [
     Miner::PLURAL,
     SealingGroup::PLURAL,
     GasPolicy::PLURAL,

@@ -4,7 +4,8 @@
 //! sector with a pre-commit; a cordon undone that is not ours.
 
 use filstar_crds::{
-    ChainMessage, MessageKind, MessageState, Sector, SectorPhase, annotations, labels, managers,
+    ChainMessage, MessageKind, MessageState, SealingNode, Sector, SectorPhase, annotations, labels,
+    managers,
 };
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
@@ -29,21 +30,7 @@ impl Applier {
         match self.try_evict(id, uid, node).await {
             Ok(change) => Applied::of(Ok(change)),
             Err(error) => {
-                let changes = match &error {
-                    Error::EvictionRefused { budget, message } => {
-                        let refused = Refused {
-                            uid: uid.to_owned(),
-                            budget: budget.clone(),
-                            message: message.clone(),
-                        };
-                        let id = id.clone();
-                        let change: Change = Box::new(move |world| {
-                            world.refused.insert(id, refused.clone()) != Some(refused)
-                        });
-                        vec![change]
-                    }
-                    _ => Vec::new(),
-                };
+                let changes = refused_change(id, uid, &error).into_iter().collect();
                 Applied {
                     changes,
                     result: Err(error),
@@ -105,7 +92,15 @@ impl Applier {
         if node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true) {
             return Ok(());
         }
-        Err(Error::NoLongerDue("the node is not cordoned"))
+        let wishes: Api<Guarded<SealingNode>> = Api::all(self.client.clone());
+        let wish = match self.read(wishes.get(name)).await {
+            Err(Error::Gone) => None,
+            found => Some(readable(found?)?),
+        };
+        if wish.is_some_and(|w| w.spec.maintenance.is_some()) {
+            return Ok(());
+        }
+        Err(Error::NoLongerDue("nobody wants the node empty any more"))
     }
 
     /// Deletes a Sector that is not on chain.
@@ -185,6 +180,22 @@ impl Applier {
         let call = api.patch(&id.name, &params, &patch);
         Ok(applied(self.write("nodes", call).await?))
     }
+}
+
+/// Notes in the world what speaks against an eviction.
+fn refused_change(id: &Id, uid: &str, error: &Error) -> Option<Change> {
+    let Error::EvictionRefused { budget, message } = error else {
+        return None;
+    };
+    let refused = Refused {
+        uid: uid.to_owned(),
+        budget: budget.clone(),
+        message: message.clone(),
+    };
+    let id = id.clone();
+    Some(Box::new(move |world| {
+        world.refused.insert(id, refused.clone()) != Some(refused)
+    }))
 }
 
 /// A merge patch; refused when the Node changed since it was read.

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::drain;
+use super::drain::Closing;
 use crate::world::{Id, Now, World};
 
 /// A pod that may take a task.
@@ -31,6 +31,8 @@ pub(super) struct Bookings {
     /// Pods with any task at all.
     used: BTreeSet<String>,
     sectors: BTreeMap<String, u32>,
+    /// Nodes that shall be empty: nothing new goes there.
+    closing: Closing,
 }
 
 /// Why no pod takes a task.
@@ -47,7 +49,10 @@ pub(super) enum NoPlace {
 impl Bookings {
     /// Counts the unfinished tasks of the world.
     pub(super) fn of(world: &World) -> Self {
-        let mut bookings = Self::default();
+        let mut bookings = Self {
+            closing: Closing::of(world),
+            ..Self::default()
+        };
         for (_, sector) in world.sectors.iter() {
             if let Some(task) = unfinished(sector) {
                 bookings.book(&task.pod_uid, task.kind);
@@ -71,7 +76,9 @@ impl Bookings {
         takes: impl Fn(&str) -> bool,
     ) -> Result<Place, NoPlace> {
         let pods = live_pods(world, group_id, group).filter(|(_, _, lane)| allows(lane, kind));
-        let pods = pods.filter(|(_, pod, _)| wanted_node(pod).is_some_and(&takes));
+        let pods = pods.filter(|(_, pod, _)| {
+            wanted_node(pod).is_some_and(|node| takes(node) && self.closing.get(node).is_none())
+        });
         let candidates = pods.filter(|(_, pod, _)| is_ready(pod) || is_starting(pod, now));
         let fewest = candidates.min_by_key(|(_, pod, _)| {
             let node = wanted_node(pod).unwrap_or_default();
@@ -86,6 +93,11 @@ impl Bookings {
         let place = self.take(world, group_id, group, kind, wanted_node(pod))?;
         *self.sectors.entry(place.node.clone()).or_default() += 1;
         Ok(place)
+    }
+
+    /// Nodes that shall be empty.
+    pub(super) fn closing(&self) -> &Closing {
+        &self.closing
     }
 
     /// Whether a pod has no task.

@@ -24,7 +24,8 @@ use kube::ResourceExt;
 pub use claim::{Claim, OnChain, on_chain};
 pub(crate) use cordon::change;
 pub use cordon::{Mark, mark};
-pub use request::{Request, Why, node_is_closing, request};
+pub(super) use request::request_at;
+pub use request::{Closing, Request, Why, node_is_closing, request};
 pub use view::{Blocked, Held, View, view};
 
 use super::bookings::wanted_node;
@@ -37,23 +38,25 @@ const DELETIONS: usize = 8;
 const EVICTIONS: usize = 5;
 
 /// The next step for each node.
-pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
+pub(super) fn plan(world: &World, now: Now, closing: &Closing) -> Vec<Action> {
     let mut actions = cordon::plan(world);
-    actions.extend(guard::plan(world, now));
-    for (id, _) in world.nodes.iter() {
-        if let Some(request) = request(world, &id.name) {
-            actions.extend(step(world, now, &id.name, &request));
-        }
+    actions.extend(guard::plan(world, now, closing));
+    for (node, request) in closing.iter() {
+        actions.extend(step(world, now, node, request));
     }
     actions
 }
 
-/// What a sector that is bound to a node asks of it, while the node is asked to be empty.
-pub(super) fn claim(world: &World, now: Now, id: &Id, sector: &Sector) -> Option<(Request, Claim)> {
-    let node = node_of(sector)?;
-    let request = request(world, node)?;
-    let claim = claim::claim(world, now, &request, id, sector);
-    Some((request, claim))
+/// What a sector asks of its node, while that is asked to be empty, and who asks.
+pub(super) fn claim<'c>(
+    world: &World,
+    now: Now,
+    closing: &'c Closing,
+    id: &Id,
+    sector: &Sector,
+) -> Option<(&'c Request, Claim)> {
+    let request = closing.get(node_of(sector)?)?;
+    Some((request, claim::claim(world, now, request, id, sector)))
 }
 
 fn step(world: &World, now: Now, node: &str, request: &Request) -> Vec<Action> {

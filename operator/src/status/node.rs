@@ -1,7 +1,11 @@
 //! What to say about a `SealingNode`: whether the node can take work. Its inventory is written by its agent.
 
+mod drain;
+
 use filstar_crds::{SealingNode, SealingNodeStatus, conditions};
 use k8s_openapi::api::core::v1::Node;
+
+pub(super) use drain::Work;
 
 use super::Say;
 use crate::world::{Id, Now, World};
@@ -10,6 +14,7 @@ use crate::world::{Id, Now, World};
 pub(super) fn status(
     world: &World,
     now: Now,
+    work: &Work<'_>,
     id: &Id,
     node: &SealingNode,
 ) -> Option<SealingNodeStatus> {
@@ -33,6 +38,7 @@ pub(super) fn status(
         ),
         Some((reason, message)) => say.set(conditions::READY, false, &reason, &message),
     }
+    drain::say(world, now, &id.name, work, &mut next);
     (next != old).then_some(next)
 }
 
@@ -125,7 +131,8 @@ mod tests {
         let now = Now {
             wall: Timestamp::UNIX_EPOCH,
         };
-        let status = status(world, now, &Id::new("", "node-a"), node).unwrap();
+        let work = Work::of(world);
+        let status = status(world, now, &work, &Id::new("", "node-a"), node).unwrap();
         let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
         let ready = ready.unwrap();
         (ready.status.clone(), ready.reason.clone())
@@ -181,7 +188,8 @@ mod tests {
             wall: Timestamp::UNIX_EPOCH,
         };
         let id = Id::new("", "node-a");
-        node.status = status(&world, now, &id, &node);
-        assert_eq!(status(&world, now, &id, &node), None);
+        let work = Work::of(&world);
+        node.status = status(&world, now, &work, &id, &node);
+        assert_eq!(status(&world, now, &work, &id, &node), None);
     }
 }

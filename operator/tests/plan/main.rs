@@ -10,6 +10,8 @@
     reason = "helpers make what the fields take"
 )]
 
+mod drain;
+mod drain_sim;
 mod gates;
 mod gates_disks;
 mod gates_pace;

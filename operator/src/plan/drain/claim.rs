@@ -60,10 +60,9 @@ impl Claim {
 
 /// What a sector asks of a node that shall be empty.
 pub(super) fn claim(world: &World, now: Now, request: &Request, id: &Id, sector: &Sector) -> Claim {
-    let status = sector.status.clone().unwrap_or_default();
-    if !has_files(&status) {
+    let Some(status) = sector.status.as_ref().filter(|s| has_files(s)) else {
         return Claim::None;
-    }
+    };
     if sector.metadata.deletion_timestamp.is_some() {
         return Claim::Leaves;
     }
@@ -73,7 +72,7 @@ pub(super) fn claim(world: &World, now: Now, request: &Request, id: &Id, sector:
     let group = Id::new(&id.namespace, &sector.spec.group_ref.name);
     match request.policy(world.groups.get(&group)) {
         NotOnChain::Delete => Claim::Goes,
-        NotOnChain::Checkpoint => match running(world, id, &status) {
+        NotOnChain::Checkpoint => match running(world, id, status) {
             None => Claim::Waits,
             Some(_) if request.deadline.is_some() && !request.is_overdue(now) => Claim::MayEnd,
             Some(_) => Claim::Stops,
@@ -100,8 +99,10 @@ pub(super) fn running<'a>(world: &World, id: &Id, status: &'a SectorStatus) -> O
 
 /// Whether a sector is on chain, by its phase, the chain's word and the messages that we wished for. In doubt it may be.
 pub fn on_chain(world: &World, id: &Id, sector: &Sector) -> OnChain {
-    let status = sector.status.clone().unwrap_or_default();
-    if phase_is_on_chain(&status) {
+    let Some(status) = sector.status.as_ref() else {
+        return OnChain::No;
+    };
+    if phase_is_on_chain(status) {
         return OnChain::Yes;
     }
     let miner = Id::new(&id.namespace, &sector.spec.miner_ref.name);
@@ -110,7 +111,7 @@ pub fn on_chain(world: &World, id: &Id, sector: &Sector) -> OnChain {
     let pre_commit = chain.and_then(|c| c.precommits.get(&number));
     let proven = chain.and_then(|c| c.sectors.get(&number));
     let (Some(pre_commit), Some(proven)) = (pre_commit, proven) else {
-        return unasked(world, id, &status);
+        return unasked(world, id, status);
     };
     if pre_commit.is_some() || proven.is_some() || is_wished(world, id) {
         OnChain::Yes
@@ -144,12 +145,13 @@ fn is_wished(world: &World, id: &Id) -> bool {
 }
 
 /// Phases that a sector reaches by a pre-commit on chain; of a failed sector, the phase in which it failed.
-fn phase_is_on_chain(status: &SectorStatus) -> bool {
+pub(super) fn phase_is_on_chain(status: &SectorStatus) -> bool {
     let phase = status.phase.unwrap_or_default();
     let failed_in = status.failure.as_ref().map(|f| f.phase);
-    let phase = match phase {
-        SectorPhase::Failed => failed_in.unwrap_or(phase),
-        _ => phase,
+    let phase = if phase == SectorPhase::Failed {
+        failed_in.unwrap_or(phase)
+    } else {
+        phase
     };
     match phase {
         SectorPhase::WaitSeed

@@ -53,7 +53,7 @@ pub(crate) fn change(in_maintenance: bool, node: &Node) -> Option<NodeChange> {
 
 pub(super) fn plan(world: &World) -> Vec<Action> {
     let one = |(id, node): (&crate::world::Id, &Node)| {
-        let change = change(maintenance(world, &id.name).is_some(), node)?;
+        let change = change(maintenance(world, id).is_some(), node)?;
         Some(Action::PatchNode {
             id: id.clone(),
             uid: node.uid()?,

@@ -10,6 +10,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
+use super::Closing;
 use super::claim::{self, OnChain};
 use crate::action::Action;
 use crate::plan::names;
@@ -19,8 +20,8 @@ use crate::world::{Id, Now, World};
 const MORE_THAN_THERE_ARE: i32 = 1000;
 
 /// Budgets to make and to take away.
-pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
-    let wanted = wanted(world, now);
+pub(super) fn plan(world: &World, now: Now, closing: &Closing) -> Vec<Action> {
+    let wanted = wanted(world, now, closing);
     let mut actions = Vec::new();
     for (group_id, node) in &wanted {
         let id = Id::new(
@@ -59,11 +60,18 @@ pub(super) fn stands(world: &World, group: &Id, node: &str) -> bool {
     world.budgets.get(&id).is_some()
 }
 
-fn wanted(world: &World, now: Now) -> BTreeSet<(Id, &str)> {
+fn wanted<'w>(world: &'w World, now: Now, closing: &Closing) -> BTreeSet<(Id, &'w str)> {
+    // Groups that delete want their files removed before their pods go.
+    let deleting: BTreeSet<(&str, &str)> = world
+        .groups
+        .iter()
+        .filter(|(_, g)| g.spec.drain.not_on_chain == NotOnChain::Delete)
+        .map(|(id, _)| (id.namespace.as_str(), id.name.as_str()))
+        .collect();
     let mut wanted = BTreeSet::new();
     for (id, sector) in world.sectors.iter() {
         if let Some(node) = super::node_of(sector)
-            && is_needed(world, now, id, sector)
+            && is_needed(world, now, closing, &deleting, id, sector)
         {
             let group = Id::new(&id.namespace, &sector.spec.group_ref.name);
             wanted.insert((group, node));
@@ -72,24 +80,29 @@ fn wanted(world: &World, now: Now) -> BTreeSet<(Id, &str)> {
     wanted
 }
 
-fn is_needed(world: &World, now: Now, id: &Id, sector: &Sector) -> bool {
-    if let Some((_, claim)) = super::claim(world, now, id, sector) {
+fn is_needed(
+    world: &World,
+    now: Now,
+    closing: &Closing,
+    deleting: &BTreeSet<(&str, &str)>,
+    id: &Id,
+    sector: &Sector,
+) -> bool {
+    if let Some((_, claim)) = super::claim(world, now, closing, id, sector) {
         return claim.is_guarded();
     }
     // A drain begins at any time: what it must not break is guarded before.
-    let status = sector.status.clone().unwrap_or_default();
-    if !claim::has_files(&status) {
+    let Some(status) = sector.status.as_ref().filter(|s| claim::has_files(s)) else {
         return false;
-    }
-    let group = Id::new(&id.namespace, &sector.spec.group_ref.name);
-    let deletes = world
-        .groups
-        .get(&group)
-        .is_some_and(|g| g.spec.drain.not_on_chain == NotOnChain::Delete);
-    deletes
+    };
+    let group = (id.namespace.as_str(), sector.spec.group_ref.name.as_str());
+    // Before the pre-commit is wished for there is no trace of one in the status.
+    let may_be = status.messages.is_some() || status.commit_deadline.is_some();
+    deleting.contains(&group)
         || sector.metadata.deletion_timestamp.is_some()
         || status.phase == Some(SectorPhase::PreCommitting)
-        || claim::on_chain(world, id, sector) != OnChain::No
+        || claim::phase_is_on_chain(status)
+        || may_be && claim::on_chain(world, id, sector) != OnChain::No
 }
 
 fn budget(id: &Id, group: &SealingGroup, node: &str) -> PodDisruptionBudget {

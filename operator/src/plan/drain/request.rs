@@ -1,5 +1,6 @@
 //! Who asks for a node to be emptied, until when, and what shall become of sectors that are not on chain.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use filstar_crds::{NotOnChain, SealingGroup};
@@ -61,6 +62,30 @@ impl Request {
     }
 }
 
+/// The nodes that shall be empty, found once for a plan.
+#[derive(Clone, Debug, Default)]
+pub struct Closing(BTreeMap<String, Request>);
+
+impl Closing {
+    /// All of them.
+    pub fn of(world: &World) -> Self {
+        let one = |(id, _): (&Id, _)| Some((id.name.clone(), request_at(world, id)?));
+        Self(world.nodes.iter().filter_map(one).collect())
+    }
+
+    /// The wish for one node.
+    pub fn get(&self, node: &str) -> Option<&Request> {
+        self.0.get(node)
+    }
+
+    /// Nodes with their wishes.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Request)> {
+        self.0
+            .iter()
+            .map(|(node, request)| (node.as_str(), request))
+    }
+}
+
 /// Why a node takes no new work; none when it does.
 pub fn node_is_closing(world: &World, node: &str) -> Option<Why> {
     request(world, node).map(|request| request.why)
@@ -68,8 +93,13 @@ pub fn node_is_closing(world: &World, node: &str) -> Option<Why> {
 
 /// The wish for an empty node, if there is one. Maintenance says more than a cordon, so it goes first.
 pub fn request(world: &World, node: &str) -> Option<Request> {
-    maintenance(world, node).or_else(|| {
-        let node = world.nodes.get(&Id::new("", node))?;
+    request_at(world, &Id::new("", node))
+}
+
+/// The same, by the node's id.
+pub(in crate::plan) fn request_at(world: &World, id: &Id) -> Option<Request> {
+    maintenance(world, id).or_else(|| {
+        let node = world.nodes.get(id)?;
         is_cordoned(node).then_some(Request {
             why: Why::Cordoned,
             deadline: None,
@@ -79,8 +109,14 @@ pub fn request(world: &World, node: &str) -> Option<Request> {
 }
 
 /// The wish in a node's `SealingNode`.
-pub(super) fn maintenance(_world: &World, _node: &str) -> Option<Request> {
-    None
+pub(super) fn maintenance(world: &World, id: &Id) -> Option<Request> {
+    let object = world.sealing_nodes.get(id)?;
+    let maintenance = object.spec.maintenance.as_ref()?;
+    Some(Request {
+        why: Why::Maintenance(maintenance.reason.clone().filter(|r| !r.is_empty())),
+        deadline: maintenance.deadline.as_ref().map(|time| time.0),
+        not_on_chain: maintenance.not_on_chain,
+    })
 }
 
 /// Whether a Node is cordoned.

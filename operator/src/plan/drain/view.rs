@@ -67,6 +67,11 @@ impl View {
         self.sectors.iter().any(|s| s.claim.needs_pods())
     }
 
+    /// Whether pods are only kept by somebody else's word.
+    pub fn is_evicting(&self) -> bool {
+        !self.pods.is_empty() && !self.is_quiescing()
+    }
+
     /// Whether the node is empty of our work. Sectors that wait there with their files do not count.
     pub fn is_drained(&self) -> bool {
         self.pods.is_empty() && !self.is_quiescing()

@@ -26,7 +26,7 @@ pub fn fit(world: &World, _group_id: &Id, group: &SealingGroup) -> Vec<Fit> {
         .iter()
         .filter(|(_, node)| selects(&group.spec.node_selector, node))
         .map(|(id, node)| {
-            let passing = passing_problem(world, node);
+            let passing = passing_problem(world, id, node);
             let problem = passing.clone().or_else(|| lasting_problem(group, node));
             Fit {
                 node: id.name.clone(),
@@ -52,9 +52,9 @@ pub(in crate::plan) fn takes_prover(batch: &PostBatch, node: &Node) -> bool {
         && refused(&batch.spec.tolerations, node).is_none()
 }
 
-fn passing_problem(world: &World, node: &Node) -> Option<String> {
-    let name = node.metadata.name.as_deref().unwrap_or_default();
-    drain::node_is_closing(world, name).map_or_else(|| not_ready(node), |why| Some(why.to_string()))
+fn passing_problem(world: &World, id: &Id, node: &Node) -> Option<String> {
+    let closing = drain::request_at(world, id).map(|request| request.why.to_string());
+    closing.or_else(|| not_ready(node))
 }
 
 fn not_ready(node: &Node) -> Option<String> {

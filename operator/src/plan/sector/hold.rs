@@ -9,7 +9,8 @@ use super::work::report_of;
 
 /// Why the sector does not go on; none when it does.
 pub(super) fn hold(turn: &mut Turn<'_>) -> Option<Wait> {
-    let (request, claim) = drain::claim(turn.world, turn.now, turn.id, turn.sector)?;
+    let closing = turn.bookings.closing();
+    let (request, claim) = drain::claim(turn.world, turn.now, closing, turn.id, turn.sector)?;
     let then = match claim {
         Claim::None | Claim::Finishes | Claim::Leaves | Claim::MayEnd => return None,
         Claim::Stops | Claim::Waits => {
@@ -21,9 +22,9 @@ pub(super) fn hold(turn: &mut Turn<'_>) -> Option<Wait> {
     if turn.phase() == SectorPhase::Failed || has_ended(turn) {
         return None;
     }
-    turn.next.task = None;
     let node = turn.next.binding.as_ref().map_or("", |b| b.node.as_str());
     let why = request.why.of(node);
+    turn.next.task = None;
     Some(Wait::new(
         "NodeMaintenance",
         format!("{why}; the sector is not on chain, and {then}"),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod drain;
 mod gates;
 mod helm;
 mod main_path;

@@ -1,0 +1,385 @@
+//! A small world that does what plans ask for, with an operator that may die after any action: every drain ends with
+//! an empty node or with a reason, and nothing on chain is lost.
+
+use std::collections::BTreeSet;
+
+use crate::support::*;
+use filstar_chain::types::Epoch;
+use filstar_crds::{MessageKind, MessageState, Sector, SectorPhase, SectorStatus, TaskKind};
+use filstar_operator::action::{Action, NodeChange};
+use filstar_operator::plan::drain::{View, node_is_closing, view};
+use filstar_operator::plan::plan;
+use filstar_operator::world::{Id, Refused, World};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+use serde_json::json;
+
+/// Rounds after which a drain must have ended or say why not.
+const ROUNDS: usize = 160;
+
+struct Sim {
+    world: World,
+    version: u64,
+    second: i64,
+    random: u64,
+    /// A foreign budget that never lets go.
+    stubborn: bool,
+    /// Sectors that the chain ever had.
+    on_chain: BTreeSet<String>,
+    evicted: usize,
+}
+
+impl Sim {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % bound
+    }
+
+    fn stamp<T: kube::Resource>(&mut self, object: &mut T) {
+        self.version += 1;
+        object.meta_mut().resource_version = Some(self.version.to_string());
+        if object.meta().uid.is_none() {
+            object.meta_mut().uid = Some(format!("made-{}", self.version));
+        }
+    }
+
+    fn number(id: &Id) -> u64 {
+        id.name.rsplit('-').next().unwrap().parse().unwrap()
+    }
+
+    /// One round: a plan of which only the first actions are done, then time goes on.
+    fn round(&mut self) {
+        let actions = plan(&self.world, at(self.second));
+        let done = if self.below(3) == 0 {
+            // The operator dies, and forgets what it only remembered.
+            self.world.refused.clear();
+            usize::try_from(self.below(4)).unwrap()
+        } else {
+            actions.len()
+        };
+        for action in actions.into_iter().take(done) {
+            self.apply(action);
+        }
+        self.chain_goes_on();
+        self.sealers_go_on();
+        self.second += 20;
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::PatchSector { id, status, .. }
+            | Action::DrawTicket { id, status, .. }
+            | Action::DrawSeed { id, status, .. } => self.patch(&id, *status),
+            Action::CreateMessage { id, spec, .. } => {
+                let mut made = message(
+                    &id.name,
+                    spec.kind,
+                    signed(MessageState::Pushed, self.version),
+                );
+                made.spec = *spec;
+                self.stamp(&mut made);
+                self.world.messages.apply(made);
+            }
+            Action::AbortSector { id, .. } => {
+                assert!(
+                    !self.on_chain.contains(&id.name),
+                    "{id} is on chain and is deleted"
+                );
+                let now = at(self.second).wall;
+                self.change(&id, |s| s.metadata.deletion_timestamp = Some(Time(now)));
+            }
+            Action::ReleaseSector { id, uid } => {
+                assert!(
+                    !self.on_chain.contains(&id.name),
+                    "{id} is on chain and goes"
+                );
+                self.world.sectors.bury(&id, Some(&uid));
+            }
+            Action::CreateBudget { budget } => {
+                let mut budget = *budget;
+                self.stamp(&mut budget);
+                self.world.budgets.apply(budget);
+            }
+            Action::DeleteBudget { id, uid } => {
+                self.world.budgets.bury(&id, Some(&uid));
+            }
+            Action::EvictPod { id, uid, node } => self.evict(&id, &uid, &node),
+            Action::CreatePod { pod } => {
+                let text = format!("{pod:?}");
+                assert!(
+                    !text.contains("node-a") || node_is_closing(&self.world, "node-a").is_none()
+                );
+            }
+            Action::DeletePod { id, .. } => panic!("{id} is deleted"),
+            Action::PatchNode { id, change, .. } => self.cordon(&id, change),
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, id: &Id, change: impl FnOnce(&mut Sector)) {
+        let Some(mut sector) = self.world.sectors.get(id).cloned() else {
+            return;
+        };
+        change(&mut sector);
+        self.stamp(&mut sector);
+        self.world.sectors.apply(sector);
+    }
+
+    fn patch(&mut self, id: &Id, next: SectorStatus) {
+        let before = self.world.sectors.get(id).unwrap().status.clone().unwrap();
+        let old = before.task.as_ref().map(|t| &t.id);
+        if let Some(task) = next.task.as_ref().filter(|t| Some(&t.id) != old) {
+            let node = next.binding.as_ref().map(|b| b.node.as_str());
+            let closing = node.is_some_and(|n| node_is_closing(&self.world, n).is_some());
+            let allowed =
+                !closing || self.on_chain.contains(&id.name) || task.kind == TaskKind::Remove;
+            assert!(allowed, "{id} begins {} on a closing node", task.id);
+        }
+        self.change(id, |sector| {
+            let sealer = before.sealer;
+            sector.status = Some(SectorStatus { sealer, ..next });
+            for random in [
+                &mut sector.status.as_mut().unwrap().ticket,
+                &mut sector.status.as_mut().unwrap().seed,
+            ] {
+                random.iter_mut().for_each(|r| r.value = "AA==".into());
+            }
+        });
+    }
+
+    fn evict(&mut self, id: &Id, uid: &str, node: &str) {
+        assert!(node_is_closing(&self.world, node).is_some());
+        for (sector_id, sector) in self.world.sectors.iter() {
+            let status = sector.status.as_ref().unwrap();
+            let here = status.binding.as_ref().is_some_and(|b| b.node == node);
+            let unfinished = !matches!(status.phase, Some(SectorPhase::Proving));
+            assert!(
+                !(here && unfinished && self.on_chain.contains(&sector_id.name)),
+                "{id} is evicted under {sector_id} in {:?}",
+                status.phase
+            );
+        }
+        if self.stubborn {
+            let refused = Refused {
+                uid: uid.into(),
+                budget: Some("theirs".into()),
+                message: "The disruption budget theirs needs 1 healthy pods and has 1 currently"
+                    .into(),
+            };
+            self.world.refused.insert(id.clone(), refused);
+        } else {
+            self.world.pods.bury(id, Some(uid));
+            self.evicted += 1;
+        }
+    }
+
+    fn cordon(&mut self, id: &Id, change: NodeChange) {
+        assert_eq!(change, NodeChange::Cordon);
+        let mut node = self.world.nodes.get(id).unwrap().clone();
+        node.spec = Some(serde_json::from_value(json!({"unschedulable": true})).unwrap());
+        node.metadata.annotations = Some([("filstar.io/cordon".into(), "ours".into())].into());
+        self.stamp(&mut node);
+        self.world.nodes.apply(node);
+    }
+
+    /// Messages land, and the head moves.
+    fn chain_goes_on(&mut self) {
+        let head = chain_mut(&mut self.world).head.0 + 20;
+        chain_mut(&mut self.world).head = Epoch(head);
+        let pushed: Vec<_> = self
+            .world
+            .messages
+            .iter()
+            .filter(|(_, m)| m.status.as_ref().unwrap().state == Some(MessageState::Pushed))
+            .map(|(_, m)| m.clone())
+            .collect();
+        for mut message in pushed {
+            // From the moment that it is pushed it may land.
+            let name = format!("t01000-{}", message.spec.sectors[0]);
+            self.on_chain.insert(name);
+            if self.below(2) == 0 {
+                continue;
+            }
+            let number = message.spec.sectors[0].unsigned_abs();
+            let chain = chain_mut(&mut self.world);
+            if message.spec.kind == MessageKind::PreCommit {
+                chain
+                    .precommits
+                    .insert(number, Some(pre_commit(head, COMM_R)));
+            } else {
+                chain.precommits.insert(number, None);
+                chain.sectors.insert(number, Some(on_chain(COMM_R)));
+            }
+            message.status.as_mut().unwrap().state = Some(MessageState::Final);
+            self.stamp(&mut message);
+            self.world.messages.apply(message);
+        }
+    }
+
+    /// Live pods end some of their tasks.
+    fn sealers_go_on(&mut self) {
+        let ids: Vec<Id> = self
+            .world
+            .sectors
+            .iter()
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in ids {
+            let sector = self.world.sectors.get(&id).unwrap();
+            let status = sector.status.clone().unwrap();
+            let Some(task) = status.task else { continue };
+            let pod = self.world.pods.get(&Id::new(NS, &task.pod_name));
+            let lives = pod.is_some_and(|p| p.metadata.uid.as_ref() == Some(&task.pod_uid));
+            if !lives || self.below(2) == 0 {
+                continue;
+            }
+            let report = json!({"taskId": task.id, "state": "Succeeded", "result": {
+                "commD": COMM_D, "commR": COMM_R, "proof": "cHJvb2Y=", "store": "store-a",
+            }});
+            self.change(&id, |s| {
+                s.status.as_mut().unwrap().sealer = Some(serde_json::from_value(report).unwrap());
+            });
+        }
+    }
+
+    fn view(&self) -> View {
+        view(&self.world, at(self.second), "node-a").unwrap()
+    }
+}
+
+const PHASES: [SectorPhase; 11] = [
+    SectorPhase::Packing,
+    SectorPhase::Pc1,
+    SectorPhase::Pc2,
+    SectorPhase::PreCommitting,
+    SectorPhase::WaitSeed,
+    SectorPhase::C1,
+    SectorPhase::C2,
+    SectorPhase::Committing,
+    SectorPhase::Finalizing,
+    SectorPhase::Landing,
+    SectorPhase::Proving,
+];
+
+/// A world with sectors in these phases on node-a.
+fn sim(
+    phases: &[usize],
+    by_hand: bool,
+    policy: Option<&str>,
+    deadline: Option<i64>,
+    seed: u64,
+) -> Sim {
+    let mut world = world();
+    let mut group = group();
+    group.spec.pledge.mode = filstar_crds::PledgeMode::Manual;
+    group.metadata.resource_version = Some("2".into());
+    if by_hand && policy == Some("Delete") {
+        group.spec.drain.not_on_chain = filstar_crds::NotOnChain::Delete;
+    }
+    world.groups.apply(group);
+    let mut sim = Sim {
+        world,
+        version: 100,
+        second: 0,
+        random: seed | 1,
+        stubborn: false,
+        on_chain: BTreeSet::new(),
+        evicted: 0,
+    };
+    // As it is for a running pod: its template does not change.
+    let made = plan(&sim.world, at(0)).into_iter().find_map(|a| match a {
+        Action::CreatePod { pod } => Some(pod),
+        _ => None,
+    });
+    assert!(made.is_none(), "the pod of node-a is there");
+    for (number, phase) in phases.iter().map(|p| PHASES[*p % PHASES.len()]).enumerate() {
+        let mut one = sector(phase);
+        one.metadata.name = Some(format!("t01000-{number}"));
+        one.metadata.uid = Some(format!("uid-{number}"));
+        one.spec.number = i64::try_from(number).unwrap();
+        let n = Sim::number(&Id::of(&one));
+        let chain = chain_mut(&mut sim.world);
+        if phase > SectorPhase::PreCommitting {
+            sim.on_chain.insert(format!("t01000-{number}"));
+            if phase > SectorPhase::Committing {
+                chain.sectors.insert(n, Some(on_chain(COMM_R)));
+            } else {
+                chain.precommits.insert(n, Some(pre_commit(990, COMM_R)));
+            }
+        }
+        if phase == SectorPhase::C1 || phase == SectorPhase::C2 || phase == SectorPhase::Committing
+        {
+            one.status.as_mut().unwrap().seed = Some(filstar_crds::Randomness {
+                epoch: 1000,
+                value: "AA==".into(),
+            });
+        }
+        sim.stamp(&mut one);
+        sim.world.sectors.apply(one);
+    }
+    if by_hand {
+        let mut node = node("node-a");
+        node.spec = Some(serde_json::from_value(json!({"unschedulable": true})).unwrap());
+        sim.stamp(&mut node);
+        sim.world.nodes.apply(node);
+    } else {
+        let deadline = deadline.map(|s| at(s).wall.to_string());
+        let wish = json!({
+            "apiVersion": "filstar.io/v1alpha1", "kind": "SealingNode",
+            "metadata": {"name": "node-a", "uid": "sn", "resourceVersion": "2", "generation": 2},
+            "spec": {"maintenance": {"notOnChain": policy, "deadline": deadline}},
+        });
+        sim.world
+            .sealing_nodes
+            .apply(serde_json::from_value(wish).unwrap());
+    }
+    sim
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_drain_ends_with_an_empty_node_or_a_reason_and_loses_nothing_on_chain(
+        phases in prop::collection::vec(0_usize..11, 0..6),
+        by_hand in any::<bool>(),
+        delete in any::<bool>(),
+        deadline in prop::option::of(1_i64..2000),
+        stubborn in prop::bool::weighted(0.2),
+        paused in prop::bool::weighted(0.2),
+        seed in any::<u64>(),
+    ) {
+        let policy = if delete { "Delete" } else { "Checkpoint" };
+        let mut sim = sim(&phases, by_hand, Some(policy), deadline, seed);
+        sim.stubborn = stubborn;
+        if paused && !phases.is_empty() {
+            sim.change(&Id::new(NS, "t01000-0"), |s| s.spec.paused = true);
+        }
+        for _ in 0..ROUNDS {
+            sim.round();
+        }
+        // A last plan that is done whole, so that what the API server says is known.
+        for action in plan(&sim.world, at(sim.second)) {
+            sim.apply(action);
+        }
+        let view = sim.view();
+        let said = view.blocked.as_ref().map(|b| b.message.clone()).unwrap_or_default();
+        prop_assert!(view.is_drained() || !said.is_empty(), "{view:#?}");
+        prop_assert!(!view.is_drained() || sim.evicted == 1);
+        for name in &sim.on_chain {
+            prop_assert!(sim.world.sectors.get(&Id::new(NS, name)).is_some(), "{name} is gone");
+        }
+        if view.is_drained() {
+            for (id, sector) in sim.world.sectors.iter() {
+                let phase = sector.status.as_ref().unwrap().phase;
+                if sim.on_chain.contains(&id.name) {
+                    prop_assert_eq!(phase, Some(SectorPhase::Proving));
+                } else {
+                    prop_assert!(!delete, "{} is left in {:?}", id, phase);
+                }
+            }
+        }
+    }
+}
