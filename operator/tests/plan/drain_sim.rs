@@ -137,16 +137,14 @@ impl Sim {
                 !closing || self.on_chain.contains(&id.name) || task.kind == TaskKind::Remove;
             assert!(allowed, "{id} begins {} on a closing node", task.id);
         }
-        self.change(id, |sector| {
-            let sealer = before.sealer;
-            sector.status = Some(SectorStatus { sealer, ..next });
-            for random in [
-                &mut sector.status.as_mut().unwrap().ticket,
-                &mut sector.status.as_mut().unwrap().seed,
-            ] {
-                random.iter_mut().for_each(|r| r.value = "AA==".into());
-            }
-        });
+        let mut next = SectorStatus {
+            sealer: before.sealer,
+            ..next
+        };
+        for random in [&mut next.ticket, &mut next.seed] {
+            random.iter_mut().for_each(|r| r.value = "AA==".into());
+        }
+        self.change(id, |sector| sector.status = Some(next));
     }
 
     fn evict(&mut self, id: &Id, uid: &str, node: &str) {

@@ -19,6 +19,8 @@ pub enum Need {
     Place,
     /// The CPUs for a pod alone of this many nodes; others may run meanwhile.
     Nodes(usize),
+    /// One node that nobody else uses, to be emptied; one at a time, since the other must take what leaves.
+    Whole,
     /// One node, and nobody else.
     Alone,
 }
@@ -34,6 +36,8 @@ struct Desk {
     running: usize,
     /// One of them must be alone.
     closed: bool,
+    /// One of them empties a node.
+    emptying: bool,
 }
 
 static DESK: Mutex<Desk> = Mutex::new(Desk {
@@ -41,6 +45,7 @@ static DESK: Mutex<Desk> = Mutex::new(Desk {
     places: Vec::new(),
     running: 0,
     closed: false,
+    emptying: false,
 });
 static TURNED: Condvar = Condvar::new();
 static BEGUN: std::sync::Once = std::sync::Once::new();
@@ -67,6 +72,13 @@ fn wait_for(
     desk
 }
 
+/// A node that nobody uses.
+fn unused(desk: &Desk) -> Option<&'static str> {
+    let places = |node: &&str| desk.places.iter().filter(|place| place == &node).count();
+    let mut free = desk.free.iter();
+    free.find(|node| places(node) == PLACES).copied()
+}
+
 /// Waits until what is needed is free, and takes it.
 pub fn take(need: Need) -> Taken {
     BEGUN.call_once(|| {
@@ -77,11 +89,17 @@ pub fn take(need: Need) -> Taken {
     let (nodes, places) = match need {
         Need::Place => (0, 1),
         Need::Nodes(count) => (count.min(NODES.len()), 0),
+        Need::Whole => (0, 0),
         Need::Alone => (1, 0),
     };
     let alone = need == Need::Alone;
+    let whole = need == Need::Whole;
     let fits = |d: &Desk| {
-        !d.closed && d.free.len() >= nodes && d.places.len() >= places && (!alone || d.running == 0)
+        (!whole || !d.emptying && unused(d).is_some())
+            && !d.closed
+            && d.free.len() >= nodes
+            && d.places.len() >= places
+            && (!alone || d.running == 0)
     };
     let mut desk = wait_for(desk(), fits);
     desk.running += 1;
@@ -89,6 +107,12 @@ pub fn take(need: Need) -> Taken {
     let mut names: Vec<_> = desk.free.drain(..nodes).collect();
     let rest = desk.places.len() - places;
     names.extend(desk.places.drain(rest..));
+    if whole && let Some(node) = unused(&desk) {
+        desk.emptying = true;
+        desk.free.retain(|free| *free != node);
+        desk.places.retain(|place| *place != node);
+        names.push(node);
+    }
     TURNED.notify_all();
     Taken { names, need }
 }
@@ -98,6 +122,13 @@ impl Drop for Taken {
         let mut desk = desk();
         match self.need {
             Need::Place => desk.places.append(&mut self.names),
+            Need::Whole => {
+                desk.emptying = false;
+                for node in self.names.drain(..) {
+                    desk.places.extend([node; PLACES]);
+                    desk.free.push(node);
+                }
+            }
             Need::Nodes(_) | Need::Alone => desk.free.append(&mut self.names),
         }
         desk.free.sort_unstable();
@@ -129,6 +160,15 @@ mod tests {
         let alone = waits.join().unwrap();
         assert_eq!(alone.names, ["node-a"]);
         drop(alone);
+        let beside = take(Need::Place);
+        let whole = take(Need::Whole);
+        assert_ne!(whole.names, beside.names);
+        assert_eq!(
+            self::desk().places.len(),
+            1,
+            "nobody comes to a node that is emptied"
+        );
+        drop((beside, whole));
         assert_eq!(take(Need::Nodes(2)).names.len(), 2);
     }
 }

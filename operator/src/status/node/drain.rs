@@ -127,12 +127,12 @@ fn sectors(view: &View) -> Vec<NodeSector> {
 
 /// Computations by node that would have to begin again, or go back to their last saved piece, if it stopped.
 #[derive(Debug)]
-pub(in crate::status) struct Work<'w>(BTreeMap<&'w str, String>);
+pub(in crate::status) struct Work<'w>(BTreeMap<&'w str, Vec<String>>);
 
 impl<'w> Work<'w> {
     /// All that runs.
     pub(in crate::status) fn of(world: &'w World) -> Self {
-        let mut work: BTreeMap<&str, String> = BTreeMap::new();
+        let mut work: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (id, sector) in world.sectors.iter() {
             let Some(status) = sector.status.as_ref() else {
                 continue;
@@ -149,17 +149,14 @@ impl<'w> Work<'w> {
                 .started
                 .as_ref()
                 .map_or_else(String::new, |t| format!(", begun {:.0}", t.0));
-            let text = work.entry(&binding.node).or_default();
-            if !text.is_empty() {
-                text.push_str("; ");
-            }
-            text.push_str(&format!("{} of {id}{begun}", task.kind.as_str()));
+            let text = format!("{} of {id}{begun}", task.kind.as_str());
+            work.entry(&binding.node).or_default().push(text);
         }
         Self(work)
     }
 
     fn lost(&self, node: &str) -> Option<String> {
-        self.0.get(node).map(|text| cut(text, LOST))
+        self.0.get(node).map(|all| cut(&all.join("; "), LOST))
     }
 }
 

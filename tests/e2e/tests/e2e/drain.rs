@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use filstar_crds::{SectorPhase, SectorStatus, conditions};
 use filstar_e2e::cluster::{must_kubectl, run};
+use filstar_e2e::nodes::Need;
 use filstar_e2e::operator::{self, Death};
 use filstar_e2e::{Scenario, Setup, books, host, scenario, wait_until};
 use kube::ResourceExt as _;
@@ -17,7 +18,7 @@ const MINUTES: Duration = Duration::from_mins(4);
 
 #[test]
 fn e2e_maintenance_finishes_what_is_on_chain_and_keeps_the_rest() {
-    scenario(Setup::new("maintenance", 1400), async |s: &Scenario| {
+    scenario(emptying("maintenance", 1400), async |s: &Scenario| {
         let node = s.nodes.first().context("a scenario without node")?;
         let result = maintenance(s, node).await;
         reopen(node).await?;
@@ -27,12 +28,19 @@ fn e2e_maintenance_finishes_what_is_on_chain_and_keeps_the_rest() {
 
 #[test]
 fn e2e_kubectl_drain_waits_for_what_is_on_chain_and_deletes_the_rest() {
-    scenario(Setup::new("kubectl-drain", 1410), async |s: &Scenario| {
+    scenario(emptying("kubectl-drain", 1410), async |s: &Scenario| {
         let node = s.nodes.first().context("a scenario without node")?;
         let result = by_hand(s, node).await;
         reopen(node).await?;
         result
     });
+}
+
+fn emptying(name: &'static str, actor: u64) -> Setup {
+    Setup {
+        need: Need::Whole,
+        ..Setup::new(name, actor)
+    }
 }
 
 async fn maintenance(s: &Scenario, node: &str) -> anyhow::Result<()> {
