@@ -240,7 +240,7 @@ fn a_new_sector_is_not_bound_to_a_closing_node() {
     let mut fresh = sector(SectorPhase::Allocated);
     fresh.status.as_mut().unwrap().binding = None;
     let mut world = with(fresh);
-    assert_eq!(reason(new_status(&plan(&world, at(0)))), "NoSealerPod");
+    assert_eq!(new_status(&plan(&world, at(0))).binding, None);
     world.nodes.apply(node("node-b"));
     world.pods.apply(sealer_pod("node-b"));
     let actions = plan(&world, at(0));
