@@ -64,9 +64,26 @@ summary() {
 }
 trap summary EXIT
 
+# What the programs link beside the C library: hwloc, for the role agent.
+LIBRARIES=(libhwloc-dev libudev-dev pkg-config)
+
+# libraries: installs what is missing of them on Debian and Ubuntu, and says elsewhere what to install.
+libraries() {
+  pkg-config --exists 'hwloc >= 2.8.0 hwloc < 3' libudev 2>/dev/null && return
+  command -v apt-get >/dev/null || die "hwloc 2.8 or later and libudev are missing" \
+    "install their development packages and pkg-config; on Debian: ${LIBRARIES[*]}"
+  ((EUID == 0)) || command -v sudo >/dev/null || die "packages are missing and there is no sudo: ${LIBRARIES[*]}"
+  say "installing ${LIBRARIES[*]}"
+  mkdir -p "$CACHE"
+  { as_root apt-get update -q && as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -q --no-install-recommends "${LIBRARIES[@]}"; } >"$CACHE/apt-libraries.log" 2>&1 ||
+    die "apt-get failed; all of its output: $CACHE/apt-libraries.log"
+}
+
 # programs: builds them, once in a run of scripts that call each other.
 programs() {
   [[ -z ${FILSTAR_BUILT-} ]] || return 0
+  libraries
   cargo build "${CARGO[@]}" --bins "$@"
   export FILSTAR_BUILT=yes
 }

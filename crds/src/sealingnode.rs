@@ -233,7 +233,7 @@ pub struct NumaNode {
     /// The kernel's number.
     pub id: u32,
     /// Its CPUs, a list such as `0-7,16-23`; empty for memory without CPUs.
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 4096))]
     pub cpus: String,
     /// Memory, bytes.
     pub memory: u64,

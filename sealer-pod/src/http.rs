@@ -17,7 +17,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use crate::metrics::Metrics;
+/// What `/metrics` shows.
+pub(crate) trait Exposed: Clone + Send + Sync + 'static {
+    /// In Prometheus' text form.
+    fn text(&self) -> Vec<u8>;
+}
 
 /// The main loop turns at least this often when it is well.
 const STUCK_AFTER: Duration = Duration::from_mins(2);
@@ -65,7 +69,11 @@ impl Health {
 ///
 /// # Errors
 /// When the address cannot be used.
-pub(crate) async fn serve(at: SocketAddr, health: Health, metrics: Metrics) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    at: SocketAddr,
+    health: Health,
+    metrics: impl Exposed,
+) -> std::io::Result<()> {
     let listener = TcpListener::bind(at).await?;
     tokio::spawn(async move {
         loop {
@@ -97,7 +105,7 @@ pub(crate) async fn serve(at: SocketAddr, health: Health, metrics: Metrics) -> s
 fn answer(
     request: &Request<Incoming>,
     health: &Health,
-    metrics: &Metrics,
+    metrics: &impl Exposed,
 ) -> Response<Full<Bytes>> {
     let (status, text) = match request.uri().path() {
         "/healthz" if health.alive() => (StatusCode::OK, b"ok\n".to_vec()),

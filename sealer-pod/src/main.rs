@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `seal` | runs the tasks of Sectors that are bound to its pod, see [`seal`] |
 //! | `prove` | proves a miner's partitions, see [`prove`] |
+//! | `agent` | says what its node is made of and whether it is well, see [`agent`] |
 //! | `params` | makes or checks Groth16 parameters and parents caches, see [`params`] |
 //! | `task` | runs one task in a process of its own, see [`task`]; started by the others |
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod agent;
 mod child;
 mod commitment;
 mod http;
@@ -45,6 +47,8 @@ enum Role {
     Seal(settings::Seal),
     /// Prove the partitions of a miner.
     Prove(settings::Prove),
+    /// Say what this node is made of and whether it is well.
+    Agent(agent::Arguments),
     /// Make or check Groth16 parameters and parents caches.
     Params(params::Arguments),
     /// Run one task: a JSON request on standard input, JSON lines on standard output.
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
     let result = match arguments.role {
         Role::Task => return task::main(),
         Role::Params(arguments) => params::main(&arguments),
+        Role::Agent(arguments) => on_runtime(agent::main(arguments)),
         Role::Seal(settings) => on_runtime(seal::main(settings)),
         Role::Prove(settings) => on_runtime(prove::main(settings)),
     };

@@ -63,9 +63,10 @@ impl Metrics {
         registry.register(Box::new(metrics.skipped.clone()))?;
         Ok(metrics)
     }
+}
 
-    /// As text.
-    pub(crate) fn text(&self) -> Vec<u8> {
+impl crate::http::Exposed for Metrics {
+    fn text(&self) -> Vec<u8> {
         let mut out = Vec::new();
         if let Err(e) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
             tracing::error!(error = %e, "metrics cannot be written");

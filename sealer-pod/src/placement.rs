@@ -105,7 +105,7 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Parses a list of the kernel, such as `0-3,8`.
-fn parse_list(text: &str) -> Option<Vec<u32>> {
+pub(crate) fn parse_list(text: &str) -> Option<Vec<u32>> {
     let mut all = Vec::new();
     for part in text.split(',').filter(|p| !p.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -120,7 +120,7 @@ fn parse_list(text: &str) -> Option<Vec<u32>> {
 }
 
 /// Writes CPUs as the kernel does.
-fn to_list(cpus: &[u32]) -> String {
+pub(crate) fn to_list(cpus: &[u32]) -> String {
     let mut parts: Vec<(u32, u32)> = Vec::new();
     for cpu in cpus {
         match parts.last_mut() {

@@ -109,8 +109,8 @@ async fn uids(s: &Scenario) -> anyhow::Result<Vec<String>> {
     let ours = items.iter().filter(|i| i["spec"]["group"] == "filstar.io");
     all.extend(ours.filter_map(|i| i["metadata"]["uid"].as_str().map(str::to_owned)));
     ensure!(
-        all.len() == 10,
-        "seven kinds, a group, a Miner and a pod: {all:?}"
+        all.len() == 11,
+        "eight kinds, a group, a Miner and a pod: {all:?}"
     );
     Ok(all)
 }

@@ -5,6 +5,7 @@
 mod admission;
 mod helm;
 mod main_path;
+mod node;
 mod rest;
 mod survival;
 mod wrong;
