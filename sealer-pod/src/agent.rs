@@ -110,8 +110,9 @@ struct Agent {
     health: Health,
     metrics: Metrics,
     eyes: Eyes,
-    /// The object as the API server last told it; outer none: not told yet.
-    live: Option<Option<SealingNode>>,
+    /// The object as the API server last told it, once `told`.
+    live: Option<SealingNode>,
+    told: bool,
     report: Option<Report>,
 }
 
@@ -126,6 +127,7 @@ impl Agent {
             metrics: Metrics::new()?,
             eyes: Eyes::new(arguments),
             live: None,
+            told: false,
             report: None,
         })
     }
@@ -158,18 +160,19 @@ impl Agent {
     /// Takes news of the object, unless it is older than what our own write gave back.
     fn heard(&mut self, object: Option<SealingNode>) {
         let version = |o: &SealingNode| o.resource_version().and_then(|v| v.parse::<u64>().ok());
-        if let (Some(Some(known)), Some(news)) = (&self.live, &object)
+        if let (Some(known), Some(news)) = (&self.live, &object)
             && known.uid() == news.uid()
             && version(known) > version(news)
         {
             return;
         }
-        self.live = Some(object);
+        self.live = object;
+        self.told = true;
     }
 
     fn look(&mut self) {
-        let live = self.live.as_ref().and_then(Option::as_ref);
-        let before = live.and_then(|o| o.status.as_ref()?.inventory.as_ref());
+        let status = self.live.as_ref().and_then(|o| o.status.as_ref());
+        let before = status.and_then(|s| s.inventory.as_ref());
         match self.eyes.look(before) {
             Ok(report) => {
                 self.metrics.observe(&report);
@@ -185,10 +188,11 @@ impl Agent {
 
     /// One step towards an object that says what we saw.
     async fn act(&mut self) {
-        let (Some(live), Some(report)) = (&self.live, &self.report) else {
+        let Some(report) = self.report.as_ref().filter(|_| self.told) else {
             return;
         };
-        let result = match report::decide(&self.name, live.as_ref(), report, Timestamp::now()) {
+        let result = match report::decide(&self.name, self.live.as_ref(), report, Timestamp::now())
+        {
             Step::Nothing => Ok(None),
             Step::Create => self.create().await.map(Some),
             Step::Write(body) => {

@@ -135,7 +135,7 @@ fn read(root: &Path, place: &Place) -> ScratchDisk {
     let table = fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
     let mount = Mount::of(&table, &device, &place.seen_at);
     let block = block_device(root, &device, mount.as_ref());
-    disk.kind = kind(root, block.as_deref(), mount.as_ref());
+    disk.kind = kind(block.as_deref(), mount.as_ref());
     disk.why = problem(root, block.as_deref(), mount.as_ref());
     disk
 }
@@ -203,7 +203,7 @@ fn block_device(root: &Path, device: &str, mount: Option<&Mount>) -> Option<Path
     Some(folder)
 }
 
-fn kind(root: &Path, block: Option<&Path>, mount: Option<&Mount>) -> DiskKind {
+fn kind(block: Option<&Path>, mount: Option<&Mount>) -> DiskKind {
     let file_system = mount.map(|m| m.kind.as_str()).unwrap_or_default();
     match file_system {
         "tmpfs" | "ramfs" | "hugetlbfs" => return DiskKind::Memory,
@@ -212,11 +212,11 @@ fn kind(root: &Path, block: Option<&Path>, mount: Option<&Mount>) -> DiskKind {
         }
         _ => {}
     }
-    block.map_or(DiskKind::Unknown, |folder| block_kind(root, folder, 0))
+    block.map_or(DiskKind::Unknown, |folder| block_kind(folder, 0))
 }
 
 /// Of several disks below (RAID, LVM, encryption) the slowest counts.
-fn block_kind(root: &Path, folder: &Path, depth: u32) -> DiskKind {
+fn block_kind(folder: &Path, depth: u32) -> DiskKind {
     /// Layers of device mapper that we look through.
     const DEEPEST: u32 = 8;
     let below = fs::read_dir(folder.join("slaves"))
@@ -231,7 +231,7 @@ fn block_kind(root: &Path, folder: &Path, depth: u32) -> DiskKind {
             let disk = folder
                 .parent()
                 .filter(|_| folder.join("partition").exists());
-            block_kind(root, disk.unwrap_or(folder), depth + 1)
+            block_kind(disk.unwrap_or(folder), depth + 1)
         });
         let slowness = |kind: &DiskKind| match kind {
             DiskKind::Nvme => 0,

@@ -156,7 +156,7 @@ impl Host {
     }
 }
 
-/// The part of a KubeletConfiguration that places pods. Kubelet's own defaults stand for what it does not say.
+/// The part of kubelet's configuration that places pods. Kubelet's own defaults stand for what it does not say.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct KubeletConfig {

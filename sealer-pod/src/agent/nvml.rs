@@ -61,11 +61,19 @@ impl Source for Library {
 
 impl Open {
     fn new() -> Result<Self, Unasked> {
-        let nvml = Nvml::init().map_err(|e| match e {
-            NvmlError::LibloadingError(_)
-            | NvmlError::DriverNotLoaded
-            | NvmlError::LibraryNotFound => Unasked::NoDriver(first_line(&e)),
-            _ => Unasked::Broken(first_line(&e)),
+        let nvml = Nvml::init().map_err(|e| {
+            let absent = matches!(
+                e,
+                NvmlError::LibloadingError(_)
+                    | NvmlError::DriverNotLoaded
+                    | NvmlError::LibraryNotFound
+            );
+            let why = first_line(&e);
+            if absent {
+                Unasked::NoDriver(why)
+            } else {
+                Unasked::Broken(why)
+            }
         })?;
         let nvml: &'static Nvml = Box::leak(Box::new(nvml));
         Ok(Self {

@@ -86,7 +86,7 @@ fn numa_node(node: &NumaNode) -> String {
         "NUMA node {}: cpus {cpus}, memory {}{}",
         node.id,
         size(node.memory),
-        pages.collect::<String>()
+        pages.collect::<Vec<_>>().concat()
     )
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    fn findings(&self) -> [(&'static str, &Finding); 3] {
+    pub(crate) fn findings(&self) -> [(&'static str, &Finding); 3] {
         [
             (conditions::CLOCK_SYNCED, &self.clock),
             (conditions::GPUS_HEALTHY, &self.gpus),

@@ -42,7 +42,9 @@ pub(crate) fn of_this_machine() -> anyhow::Result<Topology> {
 /// When the file is no export of hwloc.
 pub(crate) fn of_file(path: &Path) -> anyhow::Result<Topology> {
     let read = || -> anyhow::Result<Topology> {
-        let builder = Topology::builder().from_xml_file(path)?;
+        // hwlocality panics when hwloc cannot open the file.
+        let xml = std::fs::read_to_string(path)?;
+        let builder = Topology::builder().from_xml(&xml)?;
         Ok(builder
             .with_io_type_filter(TypeFilter::KeepImportant)?
             .build()?)

@@ -51,7 +51,7 @@ fn one_that_hangs_holds_up_nobody_and_is_asked_once() {
         move |place: &Place| {
             if place.path == "/dead" {
                 *asked.lock().unwrap() += 1;
-                drop(wait.lock().unwrap().recv());
+                wait.lock().unwrap().recv().unwrap_err();
             }
             ScratchDisk {
                 path: place.path.clone(),
@@ -109,7 +109,7 @@ fn our_own_read_only_mount_is_no_problem_and_a_read_only_file_system_is() {
     assert!(text.unwrap().contains("read-only"));
 }
 
-/// A `/sys` with a partition of an NVMe disk, a disk that turns, and a RAID of both.
+/// A `/sys` with a partition of a fast disk, a disk that turns, and a RAID of both.
 fn sys() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let make = |path: &str, text: &str| {
@@ -143,7 +143,7 @@ fn kinds_are_those_of_the_disk_below() {
     let sys = sys();
     let kind_of = |device: &str| {
         let block = block_device(sys.path(), device, None);
-        kind(sys.path(), block.as_deref(), None)
+        kind(block.as_deref(), None)
     };
     assert_eq!(kind_of("259:1"), DiskKind::Nvme);
     assert_eq!(kind_of("8:0"), DiskKind::Hdd);
@@ -154,11 +154,11 @@ fn kinds_are_those_of_the_disk_below() {
     );
     assert_eq!(kind_of("7:7"), DiskKind::Unknown);
     assert_eq!(
-        kind(sys.path(), None, mount("0:40", "/host/ram").as_ref()),
+        kind(None, mount("0:40", "/host/ram").as_ref()),
         DiskKind::Memory
     );
     assert_eq!(
-        kind(sys.path(), None, mount("0:50", "/host/store").as_ref()),
+        kind(None, mount("0:50", "/host/store").as_ref()),
         DiskKind::Network
     );
 }

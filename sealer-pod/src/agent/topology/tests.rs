@@ -153,7 +153,7 @@ fn cores_that_are_offline_are_not_there() {
     assert_eq!(cores, [4, 4, 3, 4], "core 8 is offline");
     assert_eq!(machine.core_groups[2].cores[0], [9, 25]);
     assert_eq!(
-        machine.core_groups[3].cores[0],
+        machine.core_groups[3].cores[3],
         [28],
         "only the second thread of core 12 is online"
     );
