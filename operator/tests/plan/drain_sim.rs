@@ -142,7 +142,9 @@ impl Sim {
             ..next
         };
         for random in [&mut next.ticket, &mut next.seed] {
-            random.iter_mut().for_each(|r| r.value = "AA==".into());
+            if let Some(drawn) = random {
+                drawn.value = "AA==".into();
+            }
         }
         self.change(id, |sector| sector.status = Some(next));
     }
