@@ -11,7 +11,6 @@ use filstar_e2e::cluster::{must_kubectl, run};
 use filstar_e2e::nodes::Need;
 use filstar_e2e::operator::{self, Death};
 use filstar_e2e::{Scenario, Setup, books, host, scenario, wait_until};
-use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 const MINUTES: Duration = Duration::from_mins(4);
@@ -317,7 +316,7 @@ fn pods_left_by_eviction(s: &Scenario) -> anyhow::Result<()> {
     ensure!(
         deleted.is_none(),
         "the operator deleted a pod: {}",
-        deleted.map_or_else(String::new, |e| e.line())
+        deleted.map_or_else(String::new, filstar_e2e::audit::Event::line)
     );
     Ok(())
 }
