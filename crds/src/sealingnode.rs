@@ -49,6 +49,11 @@ use crate::common::NotOnChain;
         json_path = ".status.conditions[?(@.type=='DisksHealthy')].status"
     ),
     printcolumn(
+        name = "Blocked",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='DrainBlocked')].reason"
+    ),
+    printcolumn(
         name = "Drained",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Drained')].status"

@@ -146,6 +146,34 @@ impl State {
         (StatusCode::OK, object)
     }
 
+    fn delete(&mut self, name: &str, body: Value) -> (StatusCode, Value) {
+        self.calls.push(("DELETE".into(), body));
+        match self.objects.remove(name) {
+            Some(_) => (
+                StatusCode::OK,
+                json!({"kind": "Status", "status": "Success"}),
+            ),
+            None => status(404, "NotFound"),
+        }
+    }
+
+    fn evict(&mut self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.calls.push(("eviction".into(), body));
+        if let Some((_, message)) = self.refusals.get("eviction") {
+            let (code, mut answer) = status(429, "TooManyRequests");
+            answer["details"] =
+                json!({"causes": [{"reason": "DisruptionBudget", "message": message}]});
+            return (code, answer);
+        }
+        let name = path.rsplit('/').next().unwrap();
+        let object = self.objects.get_mut(name).unwrap();
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        (
+            StatusCode::CREATED,
+            json!({"kind": "Status", "status": "Success"}),
+        )
+    }
+
     fn call(&mut self, method: &str, params: &Value) -> Value {
         self.calls.push((method.into(), params.clone()));
         if let Some((code, message)) = self.refusals.get(method) {
@@ -168,6 +196,12 @@ impl State {
         };
         json!({ "result": result })
     }
+}
+
+/// Whether an object is of the kind whose plural is in the path.
+fn is_of(path: &str, object: &Value) -> bool {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    path.contains(&format!("/{}s/", kind.to_lowercase()))
 }
 
 fn status(code: u16, reason: &str) -> (StatusCode, Value) {
@@ -202,13 +236,14 @@ async fn answer(
             .next()
             .unwrap()
             .to_owned();
-        if method == Method::PATCH {
-            state.patch(&name, body)
-        } else {
-            match state.objects.get(&name) {
+        match method {
+            Method::PATCH => state.patch(&name, body),
+            Method::DELETE => state.delete(&name, body),
+            Method::POST => state.evict(path.trim_end_matches("/eviction"), body),
+            _ => match state.objects.get(&name).filter(|o| is_of(&path, o)) {
                 Some(object) => (StatusCode::OK, object.clone()),
                 None => status(404, "NotFound"),
-            }
+            },
         }
     };
     let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));

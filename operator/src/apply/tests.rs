@@ -1,5 +1,7 @@
 //! Signing and pushing against a server on loopback that plays the API server and the chain node.
 
+mod draining;
+
 use filstar_crds::{ChainMessage, MessageState, Miner};
 use kube::ResourceExt;
 use serde_json::{Value, json};

@@ -141,10 +141,8 @@ impl Sim {
             sealer: before.sealer,
             ..next
         };
-        for random in [&mut next.ticket, &mut next.seed] {
-            if let Some(drawn) = random {
-                drawn.value = "AA==".into();
-            }
+        for drawn in [&mut next.ticket, &mut next.seed].into_iter().flatten() {
+            drawn.value = "AA==".into();
         }
         self.change(id, |sector| sector.status = Some(next));
     }

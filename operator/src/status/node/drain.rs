@@ -62,16 +62,23 @@ fn say_view(say: &mut Say<'_>, node: &str, view: &View, unsure: bool) {
     let kept = if waiting == 0 {
         String::new()
     } else {
-        format!("; {waiting} sectors that are not on chain wait on its scratch")
+        format!("; {} not on chain on its scratch", count(waiting, "sector"))
     };
     let quiet = if needing == 0 {
         format!("{why}; no sector needs it")
     } else {
-        format!("{why}; nothing new begins, {needing} sectors are still at work")
+        format!(
+            "{why}; nothing new begins; still at work: {}",
+            count(needing, "sector")
+        )
     };
     say.set(conditions::QUIESCING, needing > 0, reason, &quiet);
     let drained = view.is_drained();
-    let left = format!("{why}; {needing} sectors and {pods} pods are still here{kept}");
+    let left = format!(
+        "{why}; still here: {} at work, {}{kept}",
+        count(needing, "sector"),
+        count(pods, "pod")
+    );
     let empty = format!("{why}; it is empty of our work{kept}. Undo the request to use it again");
     let (progress, done) = if drained {
         (&empty, &empty)
@@ -158,6 +165,11 @@ impl<'w> Work<'w> {
     fn lost(&self, node: &str) -> Option<String> {
         self.0.get(node).map(|all| cut(&all.join("; "), LOST))
     }
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 fn cut(text: &str, most: usize) -> String {

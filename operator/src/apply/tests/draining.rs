@@ -1,0 +1,137 @@
+//! What a drain does is checked against what is there at that very moment.
+
+use super::*;
+
+fn node(cordoned: bool) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "node-a", "uid": "n", "resourceVersion": "10"},
+        "spec": {"unschedulable": cordoned},
+    })
+}
+
+fn pod(uid: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "g-seal-1", "namespace": "ns", "uid": uid, "resourceVersion": "10",
+            "labels": {"app.kubernetes.io/managed-by": "filstar"}},
+        "spec": {"nodeName": "node-a", "containers": []},
+    })
+}
+
+fn sector(version: &str, phase: &str) -> Value {
+    json!({
+        "apiVersion": "filstar.io/v1alpha1", "kind": "Sector",
+        "metadata": {"name": "t01000-7", "namespace": "ns", "uid": "s", "resourceVersion": version},
+        "spec": {"minerRef": {"name": "m"}, "groupRef": {"name": "g"}, "number": 7,
+            "sealProof": "StackedDrg2KiBV1P1"},
+        "status": {"phase": phase},
+    })
+}
+
+async fn evict(bench: &mut Bench) -> Result<(), Error> {
+    let action = Action::EvictPod {
+        id: Id::new("ns", "g-seal-1"),
+        uid: "p".into(),
+        node: "node-a".into(),
+    };
+    bench.apply(action).await.result
+}
+
+async fn abort(bench: &mut Bench) -> Result<(), Error> {
+    let action = Action::AbortSector {
+        id: Id::new("ns", "t01000-7"),
+        uid: "s".into(),
+        resource_version: "10".into(),
+        reason: "a test".into(),
+    };
+    bench.apply(action).await.result
+}
+
+#[tokio::test]
+async fn a_pod_is_evicted_by_its_uid() {
+    let mut bench = Bench::new().await;
+    bench.server.put(node(true));
+    bench.server.put(pod("p"));
+    evict(&mut bench).await.unwrap();
+    let asked = bench.server.calls("eviction");
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0]["deleteOptions"]["preconditions"]["uid"], "p");
+    evict(&mut bench).await.unwrap();
+    assert_eq!(
+        bench.server.calls("eviction").len(),
+        1,
+        "it is leaving already"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_of_that_name_that_is_another_one_is_not_evicted() {
+    let mut bench = Bench::new().await;
+    bench.server.put(node(true));
+    bench.server.put(pod("younger"));
+    assert!(matches!(evict(&mut bench).await, Err(Error::Gone)));
+    assert!(bench.server.calls("eviction").is_empty());
+}
+
+#[tokio::test]
+async fn nobody_is_evicted_from_a_node_that_is_open_again() {
+    let mut bench = Bench::new().await;
+    bench.server.put(node(false));
+    bench.server.put(pod("p"));
+    assert!(matches!(
+        evict(&mut bench).await,
+        Err(Error::NoLongerDue(_))
+    ));
+    assert!(bench.server.calls("eviction").is_empty());
+}
+
+#[tokio::test]
+async fn a_budget_that_refuses_is_known_to_the_world_until_the_pod_goes() {
+    let mut bench = Bench::new().await;
+    bench.server.put(node(true));
+    bench.server.put(pod("p"));
+    let text = "The disruption budget keep needs 1 healthy pods and has 1 currently";
+    bench.server.refuse("eviction", 0, text);
+    let refused = evict(&mut bench).await;
+    assert!(
+        matches!(refused, Err(Error::EvictionRefused { .. })),
+        "{refused:?}"
+    );
+    let known = &bench.world.refused[&Id::new("ns", "g-seal-1")];
+    assert_eq!(
+        (known.budget.as_deref(), known.uid.as_str()),
+        (Some("keep"), "p")
+    );
+}
+
+#[tokio::test]
+async fn a_sector_off_chain_is_deleted_as_it_was_judged() {
+    let mut bench = Bench::new().await;
+    bench.server.put(sector("10", "PC1"));
+    abort(&mut bench).await.unwrap();
+    let deleted = bench.server.calls("DELETE");
+    assert_eq!(
+        deleted[0]["preconditions"],
+        json!({"uid": "s", "resourceVersion": "10"})
+    );
+}
+
+#[tokio::test]
+async fn a_sector_that_changed_or_got_on_chain_meanwhile_is_not_deleted() {
+    let mut bench = Bench::new().await;
+    bench.server.put(sector("11", "PC1"));
+    assert!(matches!(abort(&mut bench).await, Err(Error::Conflict)));
+    bench.server.put(sector("10", "WaitSeed"));
+    assert!(matches!(
+        abort(&mut bench).await,
+        Err(Error::NoLongerDue(_))
+    ));
+    bench.server.put(sector("10", "PreCommitting"));
+    bench.server.put(message(MESSAGE));
+    assert!(matches!(
+        abort(&mut bench).await,
+        Err(Error::NoLongerDue(_))
+    ));
+    assert!(bench.server.calls("DELETE").is_empty());
+}
