@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use filstar_sealing::{Class, Context, Stock, run};
+use filstar_sealing::{Class, Context, Own, run};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
@@ -41,6 +41,7 @@ fn read() -> Result<Request, Failure> {
 }
 
 fn execute(request: &Request) -> Result<Line, Failure> {
+    let engine = Own::default();
     let context = Context {
         from_scratch: request.from_scratch,
         progress: &|p| {
@@ -50,7 +51,7 @@ fn execute(request: &Request) -> Result<Line, Failure> {
             }));
         },
         point: &|point| pause::at(point, &request.task),
-        ..Context::quiet(&Stock)
+        ..Context::quiet(&engine)
     };
     Ok(Line::Result(run(&request.task, &context)?))
 }

@@ -4,12 +4,13 @@
 //! every engine. An engine works on the files of a [`Place`], keeps nothing between calls and may
 //! be called again after any failure.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use crate::{
     error::Result,
     hash::Hash32,
     sector::Place,
+    steps::Progress,
     task::{Piece, Replica, VanillaProof, VerifySeal, VerifyWindowPoSt, WindowPartition},
 };
 
@@ -71,7 +72,7 @@ pub trait Engine: Debug + Send + Sync {
 }
 
 /// What the steps of one seal have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct SealJob<'a> {
     /// The sector and its files.
     pub place: &'a Place,
@@ -79,6 +80,18 @@ pub struct SealJob<'a> {
     pub ticket: Hash32,
     /// The pieces, in order.
     pub pieces: &'a [Piece],
+    /// Told now and then, by any thread, how far this computation is.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+}
+
+impl fmt::Debug for SealJob<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealJob")
+            .field("place", &self.place)
+            .field("ticket", &self.ticket)
+            .field("pieces", &self.pieces)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where the data of a sector comes from.

@@ -189,24 +189,42 @@ impl Engine for Stock {
 /// What PC1 gives to PC2, from the files and not from its output: that holds absolute paths, which
 /// another pod may not have.
 fn phase1_output(place: &Place, comm_d: Hash32) -> Result<seal::SealPreCommitPhase1Output> {
-    let nodes = usize::try_from(place.proof.nodes())
-        .map_err(|e| Error::Setup(format!("sectors this large need a 64-bit machine: {e}")))?;
-    let store = |id: String, size| StoreConfig {
-        path: place.cache(),
-        id,
-        size: Some(size),
-        rows_to_discard: 0,
-    };
-    let layers = 1..=place.proof.layers() as usize;
-    let layers: Vec<_> = layers
-        .map(|l| store(CacheKey::label_layer(l), nodes))
-        .collect();
     Ok(seal::SealPreCommitPhase1Output {
         registered_proof: place.proof.seal(),
-        labels: labels(place.proof, layers),
-        config: store(CacheKey::CommDTree.to_string(), 2 * nodes - 1),
+        labels: labels(place.proof, layer_stores(place)?),
+        config: tree_d_store(place)?,
         comm_d: comm_d.0,
     })
+}
+
+/// Where the library finds the layers.
+pub(crate) fn layer_stores(place: &Place) -> Result<Vec<StoreConfig>> {
+    let nodes = nodes(place)?;
+    let layers = 1..=place.proof.layers() as usize;
+    Ok(layers
+        .map(|l| store(place, CacheKey::label_layer(l), nodes))
+        .collect())
+}
+
+/// Where the library finds the tree over the data.
+pub(crate) fn tree_d_store(place: &Place) -> Result<StoreConfig> {
+    let size = 2 * nodes(place)? - 1;
+    Ok(store(place, CacheKey::CommDTree.to_string(), size))
+}
+
+/// A file of so many nodes in the cache folder.
+pub(crate) fn store(place: &Place, id: String, nodes: usize) -> StoreConfig {
+    StoreConfig {
+        path: place.cache(),
+        id,
+        size: Some(nodes),
+        rows_to_discard: 0,
+    }
+}
+
+fn nodes(place: &Place) -> Result<usize> {
+    usize::try_from(place.proof.nodes())
+        .map_err(|e| Error::Setup(format!("sectors this large need a 64-bit machine: {e}")))
 }
 
 fn labels(proof: SealProof, layers: Vec<StoreConfig>) -> seal::Labels {

@@ -100,6 +100,7 @@ pub(super) fn pc1(input: &Pc1, context: &Context<'_>) -> Result<Pc1Output> {
         place,
         ticket: input.ticket,
         pieces: &data.pieces,
+        progress: &context.part(0, 95),
     };
     let comm_d = context.engine.pc1(&job, Data::Zeros)?;
     (context.point)(Point::Pc1);
@@ -137,8 +138,10 @@ pub(super) fn pc2(input: &Pc2, context: &Context<'_>) -> Result<Pc2Output> {
         place,
         ticket: input.ticket,
         pieces: &data.pieces,
+        progress: &context.part(5, 95),
     };
-    let comm_r = context.engine.pc2(&job, layers.comm_d)?;
+    let comm_r = context.engine.pc2(&job, layers.comm_d);
+    let comm_r = comm_r.map_err(|e| drop_damaged(place, e))?;
     (context.point)(Point::Pc2);
     context.say(95, "PC2: taking digests");
     let mut files = place.cache_files(|f| matches!(f, CacheFile::Lasting | CacheFile::TreeC))?;
@@ -245,6 +248,22 @@ fn checked_layers(place: &Place, input: &SealInput) -> Result<Pc1Output> {
         return Err(e);
     }
     Ok(record.output)
+}
+
+/// What was found damaged while it was used is removed as what is found before: by starting again.
+fn drop_damaged(place: &Place, e: Error) -> Error {
+    match &e {
+        Error::Damaged { path, .. } if path.starts_with(place.cache()) => {
+            tracing::warn!(path = %path.display(), "layers are removed, PC1 has to run again");
+            clear_pc1(place).err().unwrap_or(e)
+        }
+        Error::Damaged { .. }
+        | Error::Io { .. }
+        | Error::Input(_)
+        | Error::Prover { .. }
+        | Error::Parameters(_)
+        | Error::Setup(_) => e,
+    }
 }
 
 /// The library encodes the replica in place and takes trees that it finds: so give it zeros again,
