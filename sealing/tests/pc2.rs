@@ -110,7 +110,7 @@ fn data_is_encoded_as_the_library_does() {
             for folder in ["cache/s-t01000-7", "sealed", "unsealed"] {
                 fs::create_dir_all(dir.join(folder)).unwrap();
             }
-            let source: Vec<u8> = (0..2032).map(|i| (i * 7 % 251) as u8).collect();
+            let source: Vec<u8> = (0..=250).cycle().take(2032).collect();
             let mut unsealed = fs::File::create_new(place.unsealed()).unwrap();
             let (info, _) = seal::add_piece(
                 RegisteredSealProof::StackedDrg2KiBV1_1,

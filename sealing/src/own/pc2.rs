@@ -145,8 +145,9 @@ impl From<TreeError> for Error {
                 path,
                 source,
             },
-            TreeError::Size { ref path, .. } => Self::damaged(path, without(path, &e)),
-            TreeError::NotInField { ref path, .. } => Self::damaged(path, without(path, &e)),
+            TreeError::Size { ref path, .. } | TreeError::NotInField { ref path, .. } => {
+                Self::damaged(path, without(path, &e))
+            }
             TreeError::Input(text) => Self::Prover { step: "PC2", text },
         }
     }
