@@ -4,7 +4,10 @@
 //! every engine. An engine works on the files of a [`Place`], keeps nothing between calls and may
 //! be called again after any failure.
 
-use std::fmt::{self, Debug};
+use std::{
+    fmt::{self, Debug},
+    path::PathBuf,
+};
 
 use crate::{
     error::Result,
@@ -19,14 +22,19 @@ pub trait Engine: Debug + Send + Sync {
     /// Its name, for logs and status.
     fn name(&self) -> &'static str;
 
-    /// Copies the data to the replica, builds tree-d, labels all layers. Returns `CommD`.
+    /// Copies the data to the replica, builds tree-d where there is none, labels all layers.
     ///
-    /// `unsealed` is the data, or none for zeros. Whole layers that are in the cache folder are
-    /// taken as they are.
+    /// Layers that are in the cache folder are built upon: see [`Engine::keeps_digests`].
     ///
     /// # Errors
     /// When the library or the file system fails.
-    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Hash32>;
+    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Labelled>;
+
+    /// Whether it writes digests beside the layers and believes no layer that has another, so that
+    /// what an earlier attempt left behind is safe to leave to it.
+    fn keeps_digests(&self) -> bool {
+        false
+    }
 
     /// Builds tree-c, encodes the replica in place, builds tree-r-last. Returns `CommR`.
     ///
@@ -92,6 +100,15 @@ impl fmt::Debug for SealJob<'_> {
             .field("pieces", &self.pieces)
             .finish_non_exhaustive()
     }
+}
+
+/// What PC1 made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    /// The commitment of the data.
+    pub comm_d: Hash32,
+    /// SHA-256 of files, where it is known since they were written.
+    pub digests: Vec<(PathBuf, [u8; 32])>,
 }
 
 /// Where the data of a sector comes from.

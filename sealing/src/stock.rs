@@ -24,7 +24,7 @@ use storage_proofs_core::{cache_key::CacheKey, settings::SETTINGS};
 
 use crate::{
     durable,
-    engine::{Commitments, Data, Engine, SealJob, by_number},
+    engine::{Commitments, Data, Engine, Labelled, SealJob, by_number},
     error::{Error, Result},
     hash::Hash32,
     params,
@@ -42,7 +42,7 @@ impl Engine for Stock {
         "stock"
     }
 
-    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Hash32> {
+    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Labelled> {
         let (place, pieces) = (job.place, api_pieces(job.pieces)?);
         require_parents(place.proof)?;
         let (cache, sealed, unsealed) = (place.cache(), place.sealed(), place.unsealed());
@@ -63,7 +63,10 @@ impl Engine for Stock {
                 &pieces,
             )
         })?;
-        Ok(Hash32(out.comm_d))
+        Ok(Labelled {
+            comm_d: Hash32(out.comm_d),
+            digests: Vec::new(),
+        })
     }
 
     fn pc2(&self, job: &SealJob<'_>, comm_d: Hash32) -> Result<Hash32> {
@@ -247,7 +250,7 @@ fn labels(proof: SealProof, layers: Vec<StoreConfig>) -> seal::Labels {
     }
 }
 
-fn api_pieces(pieces: &[Piece]) -> Result<Vec<PieceInfo>> {
+pub(crate) fn api_pieces(pieces: &[Piece]) -> Result<Vec<PieceInfo>> {
     let one = |p: &Piece| {
         let size = UnpaddedBytesAmount(p.padded_bytes / 128 * 127);
         PieceInfo::new(p.commitment.0, size)

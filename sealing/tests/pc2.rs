@@ -130,7 +130,7 @@ fn data_is_encoded_as_the_library_does() {
                 pieces: &[piece],
                 progress: &|_| {},
             };
-            let comm_d = Stock.pc1(&job, Data::Unsealed).unwrap();
+            let comm_d = Stock.pc1(&job, Data::Unsealed).unwrap().comm_d;
             let by_stock = (Stock.pc2(&job, comm_d).unwrap(), files(place));
             for _ in 0..2 {
                 // Over the replica that is there: ours needs nothing restored.
