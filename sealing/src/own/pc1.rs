@@ -1,9 +1,9 @@
 //! PC1 with our kernels: one, two or four sectors in lock step.
 
 use std::{
+    cell::Cell,
     fs::File,
     path::Path,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -61,7 +61,7 @@ pub(super) fn run(own: &Own, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Lab
         });
     }
     let parents = parents(own, proof, &lanes[0].replica_id)?;
-    let last = Mutex::new(None::<Instant>);
+    let last = Cell::new(None::<Instant>);
     let report = sdr::label(&sdr::Job {
         layers: proof.layers(),
         lanes: &lanes,
@@ -71,9 +71,8 @@ pub(super) fn run(own: &Own, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Lab
             pages: own.pages,
             progress: &|p| {
                 let now = Instant::now();
-                let Ok(mut last) = last.lock() else { return };
-                if last.is_none_or(|t| now - t >= EVERY) {
-                    *last = Some(now);
+                if last.get().is_none_or(|t| now - t >= EVERY) {
+                    last.set(Some(now));
                     (first.progress)(in_words(&p, lanes.len()));
                 }
             },
@@ -117,7 +116,7 @@ fn prepare(job: &SealJob<'_>, data: Data) -> Result<Hash32> {
     if root != Hash32(want) {
         durable::remove(&path)?;
         return Err(Error::damaged(
-            data.unwrap_or(&path),
+            data.unwrap_or(path.as_path()),
             format!(
                 "the data has CommD {root}, its pieces have {}",
                 Hash32(want)
@@ -140,14 +139,13 @@ fn parents(own: &Own, proof: SealProof, replica_id: &[u8; 32]) -> Result<Parents
         Ok::<_, KernelError>(file)
     };
     recorded(&own.parents, proof, &path, params::Depth::Quick)?;
-    match open() {
-        Err(KernelError::Damaged { why, .. }) => {
-            tracing::warn!(path = %path.display(), why, "the parents are checked again, whole");
-            recorded(&own.parents, proof, &path, params::Depth::Full)?;
-            Ok(open()?)
-        }
-        other => Ok(other?),
+    let file = open();
+    if let Err(KernelError::Damaged { why, .. }) = &file {
+        tracing::warn!(path = %path.display(), why, "the parents are checked again, whole");
+        recorded(&own.parents, proof, &path, params::Depth::Full)?;
+        return Ok(open()?);
     }
+    Ok(file?)
 }
 
 /// Sees to it that the file is the one that the manifest of its folder knows.
