@@ -4,6 +4,8 @@ mod pc1;
 mod pc2;
 mod tree_d;
 
+pub use tree_d::ensure as tree_d;
+
 use std::{num::NonZeroUsize, path::PathBuf, thread};
 
 use filstar_kernels::{memory::Pages, poseidon::Kernel, sdr};

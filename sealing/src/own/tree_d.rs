@@ -22,7 +22,10 @@ const NODE: u64 = 32;
 const BLOCK_BYTES: usize = 1 << 20;
 
 /// Takes the tree that is there, or builds it from the data (none: zeros); returns its root.
-pub(super) fn ensure(path: &Path, data: Option<&Path>, nodes: u64) -> Result<Hash32> {
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn ensure(path: &Path, data: Option<&Path>, nodes: u64) -> Result<Hash32> {
     let bytes = (2 * nodes - 1) * NODE;
     if durable::size(path)? != Some(bytes) {
         let new = durable::temporary(path);
