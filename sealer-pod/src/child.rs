@@ -20,12 +20,13 @@ use tokio::{
 use crate::wire::{Failure, Line, Progress, Request};
 
 /// Variables of ours that a task process inherits.
-const INHERITED: [&str; 5] = [
+const INHERITED: [&str; 6] = [
     "PATH",
     "HOME",
     "RUST_LOG",
     "RUST_BACKTRACE",
     "FILSTAR_PAUSE_AT",
+    crate::task::ENGINE,
 ];
 
 /// What task processes are started with.

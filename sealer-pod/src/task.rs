@@ -8,13 +8,16 @@ use std::{
     process::ExitCode,
 };
 
-use filstar_sealing::{Class, Context, Stock, run};
+use filstar_sealing::{Class, Context, Engine, Own, Stock, run};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
     pause,
     wire::{Failure, Line, Progress, Request},
 };
+
+/// The variable that names the engine.
+pub(crate) const ENGINE: &str = "FILSTAR_ENGINE";
 
 /// Runs the task on standard input. The exit status is 0 when the last line says what happened.
 pub(crate) fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn read() -> Result<Request, Failure> {
 }
 
 fn execute(request: &Request) -> Result<Line, Failure> {
+    let engine = engine()?;
     let context = Context {
         from_scratch: request.from_scratch,
         progress: &|p| {
@@ -50,9 +54,22 @@ fn execute(request: &Request) -> Result<Line, Failure> {
             }));
         },
         point: &|point| pause::at(point, &request.task),
-        ..Context::quiet(&Stock)
+        ..Context::quiet(engine.as_ref())
     };
     Ok(Line::Result(run(&request.task, &context)?))
+}
+
+/// The engine that `FILSTAR_ENGINE` names; ours when it names none.
+fn engine() -> Result<Box<dyn Engine>, Failure> {
+    let name = std::env::var(ENGINE).unwrap_or_else(|_| "filstar".to_owned());
+    match name.as_str() {
+        "filstar" => Ok(Box::new(Own::default())),
+        "stock" => Ok(Box::new(Stock)),
+        other => {
+            let text = format!("{ENGINE} is {other:?}; engines are \"filstar\" and \"stock\"");
+            Err(Failure::new(Class::Fatal, text))
+        }
+    }
 }
 
 /// Whether somebody still listens.

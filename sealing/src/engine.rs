@@ -4,12 +4,16 @@
 //! every engine. An engine works on the files of a [`Place`], keeps nothing between calls and may
 //! be called again after any failure.
 
-use std::fmt::Debug;
+use std::{
+    fmt::{self, Debug},
+    path::PathBuf,
+};
 
 use crate::{
     error::Result,
     hash::Hash32,
     sector::Place,
+    steps::Progress,
     task::{Piece, Replica, VanillaProof, VerifySeal, VerifyWindowPoSt, WindowPartition},
 };
 
@@ -18,14 +22,19 @@ pub trait Engine: Debug + Send + Sync {
     /// Its name, for logs and status.
     fn name(&self) -> &'static str;
 
-    /// Copies the data to the replica, builds tree-d, labels all layers. Returns `CommD`.
+    /// Copies the data to the replica, builds tree-d where there is none, labels all layers.
     ///
-    /// `unsealed` is the data, or none for zeros. Whole layers that are in the cache folder are
-    /// taken as they are.
+    /// Layers that are in the cache folder are built upon: see [`Engine::keeps_digests`].
     ///
     /// # Errors
     /// When the library or the file system fails.
-    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Hash32>;
+    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Labelled>;
+
+    /// Whether it writes digests beside the layers and believes no layer that has another, so that
+    /// what an earlier attempt left behind is safe to leave to it.
+    fn keeps_digests(&self) -> bool {
+        false
+    }
 
     /// Builds tree-c, encodes the replica in place, builds tree-r-last. Returns `CommR`.
     ///
@@ -71,7 +80,7 @@ pub trait Engine: Debug + Send + Sync {
 }
 
 /// What the steps of one seal have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct SealJob<'a> {
     /// The sector and its files.
     pub place: &'a Place,
@@ -79,6 +88,27 @@ pub struct SealJob<'a> {
     pub ticket: Hash32,
     /// The pieces, in order.
     pub pieces: &'a [Piece],
+    /// Told now and then, by any thread, how far this computation is.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+}
+
+impl fmt::Debug for SealJob<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealJob")
+            .field("place", &self.place)
+            .field("ticket", &self.ticket)
+            .field("pieces", &self.pieces)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What PC1 made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    /// The commitment of the data.
+    pub comm_d: Hash32,
+    /// SHA-256 of files, where it is known since they were written.
+    pub digests: Vec<(PathBuf, [u8; 32])>,
 }
 
 /// Where the data of a sector comes from.

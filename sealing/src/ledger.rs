@@ -33,10 +33,18 @@ pub struct FileFact {
 impl FileFact {
     /// Syncs a file and describes it.
     pub(crate) fn sync(root: &Path, path: &Path) -> Result<Self> {
+        Self::sync_known(root, path, None)
+    }
+
+    /// The same for a file whose digest is known since it was written.
+    fn sync_known(root: &Path, path: &Path, digest: Option<String>) -> Result<Self> {
         let file = fs::File::open(path).map_err(Error::io("open", path))?;
         file.sync_all().map_err(Error::io("sync", path))?;
         let size_bytes = file.metadata().map_err(Error::io("look at", path))?.len();
-        let sha256 = durable::sha256(path)?;
+        let sha256 = match digest {
+            Some(known) => known,
+            None => durable::sha256(path)?,
+        };
         let relative = path.strip_prefix(root).unwrap_or(path).to_owned();
         Ok(Self {
             path: relative,
@@ -129,9 +137,23 @@ where
         output: O,
         files: &[PathBuf],
     ) -> Result<Self> {
+        Self::write_known(place, phase, input, output, files, &[])
+    }
+
+    /// The same with digests that are known since the files were written.
+    pub(crate) fn write_known(
+        place: &Place,
+        phase: Phase,
+        input: I,
+        output: O,
+        files: &[PathBuf],
+        known: &[(PathBuf, [u8; 32])],
+    ) -> Result<Self> {
         let mut facts = Vec::new();
         for path in files {
-            facts.push(FileFact::sync(&place.root, path)?);
+            let digest = known.iter().find(|(p, _)| p == path);
+            let digest = digest.map(|(_, d)| hex::encode(d));
+            facts.push(FileFact::sync_known(&place.root, path, digest)?);
         }
         for dir in folders(files) {
             durable::sync_dir(dir)?;

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`proof`], [`sector`], [`hash`] | names, numbers, paths, commitments |
 //! | [`task`] | inputs and outputs |
-//! | [`engine`], [`stock`] | the computations, and the reference library behind them |
+//! | [`engine`], [`own`], [`stock`] | the computations: our kernels, and the reference library |
 //! | [`steps`] | what makes computations safe to repeat |
 //! | [`ledger`], [`durable`] | records and files that survive a crash |
 //! | [`params`] | Groth16 parameters |
@@ -25,6 +25,7 @@ pub mod engine;
 pub mod error;
 pub mod hash;
 pub mod ledger;
+pub mod own;
 pub mod params;
 pub mod proof;
 pub mod sector;
@@ -35,6 +36,7 @@ pub mod task;
 pub use engine::Engine;
 pub use error::{Class, Error, Result};
 pub use hash::{Hash32, HexBytes};
+pub use own::Own;
 pub use proof::SealProof;
 pub use sector::{Place, SectorId};
 pub use steps::{Context, run};

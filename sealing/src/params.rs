@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use filstar_kernels::graph::Graph;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use storage_proofs_core::parameter_cache::{
@@ -392,6 +393,14 @@ fn ticking<T: Send>(
 /// When the proof library cannot build its public parameters.
 pub fn parents_name(proof: SealProof) -> Result<String> {
     parents::file_stem(proof)
+}
+
+/// The graph of a proof type.
+///
+/// # Errors
+/// Never for the proof types that there are.
+pub fn graph(proof: SealProof) -> Result<Graph> {
+    parents::porep_graph(proof)
 }
 
 /// Size of a proof type's parents cache, bytes.

@@ -120,6 +120,8 @@ pub(crate) enum CacheFile {
     TreeD,
     /// A layer of labels.
     Layer,
+    /// A layer that grows, or the journal beside a layer.
+    LayerPart,
     /// Column tree.
     TreeC,
     /// Upper rows of the replica's tree, `p_aux` and `t_aux`: what proving needs.
@@ -136,6 +138,11 @@ impl CacheFile {
     }
 
     fn of(name: &str) -> Self {
+        if name.starts_with("sc-02-data-layer-")
+            && (name.ends_with(".dat.part") || name.ends_with(".dat.journal"))
+        {
+            return Self::LayerPart;
+        }
         let Some(stem) = name
             .strip_suffix(".dat")
             .and_then(|n| n.strip_prefix("sc-02-data-"))
@@ -216,6 +223,10 @@ mod tests {
         assert_eq!(CacheFile::of("sc-02-data-tree-c-3.dat"), CacheFile::TreeC);
         assert_eq!(CacheFile::of("sc-02-data-tree-d.dat"), CacheFile::TreeD);
         assert_eq!(CacheFile::of("sc-02-data-layer-11.dat"), CacheFile::Layer);
+        assert_eq!(
+            CacheFile::of("sc-02-data-layer-2.dat.part"),
+            CacheFile::LayerPart
+        );
         assert_eq!(
             CacheFile::of("sc-02-data-layer-2.dat.tmp"),
             CacheFile::Other

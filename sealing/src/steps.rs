@@ -68,8 +68,8 @@ pub struct Context<'a> {
     pub engine: &'a dyn Engine,
     /// Whether to forget what this phase left behind, and start it from nothing.
     pub from_scratch: bool,
-    /// Told now and then how far the step is.
-    pub progress: &'a dyn Fn(Progress),
+    /// Told now and then, by any thread, how far the step is.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
     /// Called at each [`Point`].
     pub point: &'a dyn Fn(Point),
 }
@@ -91,6 +91,17 @@ impl<'a> Context<'a> {
             from_scratch: false,
             progress: &|_| {},
             point: &|_| {},
+        }
+    }
+
+    /// Progress of a part of the step, told as progress of the whole.
+    fn part(&self, from: u32, to: u32) -> impl Fn(Progress) + Sync + 'a {
+        let tell = self.progress;
+        move |p: Progress| {
+            tell(Progress {
+                percent: from + p.percent.min(100) * (to - from) / 100,
+                ..p
+            });
         }
     }
 

@@ -24,7 +24,7 @@ use storage_proofs_core::{cache_key::CacheKey, settings::SETTINGS};
 
 use crate::{
     durable,
-    engine::{Commitments, Data, Engine, SealJob, by_number},
+    engine::{Commitments, Data, Engine, Labelled, SealJob, by_number},
     error::{Error, Result},
     hash::Hash32,
     params,
@@ -42,7 +42,7 @@ impl Engine for Stock {
         "stock"
     }
 
-    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Hash32> {
+    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Labelled> {
         let (place, pieces) = (job.place, api_pieces(job.pieces)?);
         require_parents(place.proof)?;
         let (cache, sealed, unsealed) = (place.cache(), place.sealed(), place.unsealed());
@@ -63,7 +63,10 @@ impl Engine for Stock {
                 &pieces,
             )
         })?;
-        Ok(Hash32(out.comm_d))
+        Ok(Labelled {
+            comm_d: Hash32(out.comm_d),
+            digests: Vec::new(),
+        })
     }
 
     fn pc2(&self, job: &SealJob<'_>, comm_d: Hash32) -> Result<Hash32> {
@@ -189,24 +192,42 @@ impl Engine for Stock {
 /// What PC1 gives to PC2, from the files and not from its output: that holds absolute paths, which
 /// another pod may not have.
 fn phase1_output(place: &Place, comm_d: Hash32) -> Result<seal::SealPreCommitPhase1Output> {
-    let nodes = usize::try_from(place.proof.nodes())
-        .map_err(|e| Error::Setup(format!("sectors this large need a 64-bit machine: {e}")))?;
-    let store = |id: String, size| StoreConfig {
-        path: place.cache(),
-        id,
-        size: Some(size),
-        rows_to_discard: 0,
-    };
-    let layers = 1..=place.proof.layers() as usize;
-    let layers: Vec<_> = layers
-        .map(|l| store(CacheKey::label_layer(l), nodes))
-        .collect();
     Ok(seal::SealPreCommitPhase1Output {
         registered_proof: place.proof.seal(),
-        labels: labels(place.proof, layers),
-        config: store(CacheKey::CommDTree.to_string(), 2 * nodes - 1),
+        labels: labels(place.proof, layer_stores(place)?),
+        config: tree_d_store(place)?,
         comm_d: comm_d.0,
     })
+}
+
+/// Where the library finds the layers.
+pub(crate) fn layer_stores(place: &Place) -> Result<Vec<StoreConfig>> {
+    let nodes = nodes(place)?;
+    let layers = 1..=place.proof.layers() as usize;
+    Ok(layers
+        .map(|l| store(place, CacheKey::label_layer(l), nodes))
+        .collect())
+}
+
+/// Where the library finds the tree over the data.
+pub(crate) fn tree_d_store(place: &Place) -> Result<StoreConfig> {
+    let size = 2 * nodes(place)? - 1;
+    Ok(store(place, CacheKey::CommDTree.to_string(), size))
+}
+
+/// A file of so many nodes in the cache folder.
+pub(crate) fn store(place: &Place, id: String, nodes: usize) -> StoreConfig {
+    StoreConfig {
+        path: place.cache(),
+        id,
+        size: Some(nodes),
+        rows_to_discard: 0,
+    }
+}
+
+fn nodes(place: &Place) -> Result<usize> {
+    usize::try_from(place.proof.nodes())
+        .map_err(|e| Error::Setup(format!("sectors this large need a 64-bit machine: {e}")))
 }
 
 fn labels(proof: SealProof, layers: Vec<StoreConfig>) -> seal::Labels {
@@ -229,7 +250,7 @@ fn labels(proof: SealProof, layers: Vec<StoreConfig>) -> seal::Labels {
     }
 }
 
-fn api_pieces(pieces: &[Piece]) -> Result<Vec<PieceInfo>> {
+pub(crate) fn api_pieces(pieces: &[Piece]) -> Result<Vec<PieceInfo>> {
     let one = |p: &Piece| {
         let size = UnpaddedBytesAmount(p.padded_bytes / 128 * 127);
         PieceInfo::new(p.commitment.0, size)

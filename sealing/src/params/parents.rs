@@ -12,9 +12,13 @@ use std::{
 
 use filecoin_proofs::{parameters::public_params, types::PoRepConfig, with_shape};
 use filecoin_proofs_api::Hasher;
+use filstar_kernels::{
+    graph::{Graph, porep_id},
+    parents as rows,
+};
 use sha2::{Digest, Sha256};
 use storage_proofs_core::{
-    drgraph::Graph,
+    drgraph::Graph as _,
     merkle::MerkleTreeTrait,
     parameter_cache::{ParameterSetMetadata, VERSION},
 };
@@ -28,11 +32,7 @@ use crate::{
 /// Folder of parents caches inside a folder of parameters.
 pub(super) const FOLDER: &str = "parents";
 /// Bytes of a node's row.
-pub(super) const ROW_BYTES: u64 = 14 * 4;
-
-const PARENTS: usize = 14;
-/// Rows that one thread computes at a time.
-const BLOCK_ROWS: usize = 1 << 16;
+pub(super) const ROW_BYTES: u64 = rows::ROW_BYTES as u64;
 
 /// Name relative to the folder of parameters.
 pub(super) fn file_name(proof: SealProof) -> Result<String> {
@@ -50,8 +50,18 @@ pub(super) fn file_stem(proof: SealProof) -> Result<String> {
 
 /// Computes the file on all cores.
 pub(super) fn make(proof: SealProof, path: &Path) -> Result<()> {
-    let config = proof.seal().as_v1_config();
-    with_shape!(proof.sector_bytes(), rows, &config, path)
+    let graph = porep_graph(proof)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let file = File::create(path).map_err(Error::io("create", path))?;
+    let mut out = BufWriter::new(file);
+    rows::write(&graph, threads, &mut out).map_err(Error::io("write", path))?;
+    out.flush().map_err(Error::io("write", path))
+}
+
+/// The graph of a proof type.
+pub(crate) fn porep_graph(proof: SealProof) -> Result<Graph> {
+    Graph::new(proof.nodes(), &porep_id(proof.number().unsigned_abs()))
+        .map_err(|e| Error::Setup(e.to_string()))
 }
 
 fn name<Tree: 'static + MerkleTreeTrait>(config: &PoRepConfig) -> Result<String> {
@@ -70,50 +80,6 @@ fn name<Tree: 'static + MerkleTreeTrait>(config: &PoRepConfig) -> Result<String>
         "v{VERSION}-sdr-parent-{}.cache",
         hex::encode(hash.finalize())
     ))
-}
-
-fn rows<Tree: 'static + MerkleTreeTrait>(config: &PoRepConfig, path: &Path) -> Result<()> {
-    let graph = graph::<Tree>(config)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let file = File::create(path).map_err(Error::io("create", path))?;
-    let mut out = BufWriter::new(file);
-    let mut start = 0;
-    while start < graph.size() {
-        let blocks: Vec<_> = (0..threads)
-            .map(|i| start + i * BLOCK_ROWS)
-            .filter(|first| *first < graph.size())
-            .collect();
-        let done: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
-            let graph = &graph;
-            let work: Vec<_> = blocks
-                .iter()
-                .map(|first| scope.spawn(move || block(graph, *first)))
-                .collect();
-            work.into_iter()
-                .map(|w| w.join().unwrap_or_else(|_| Err(failed("panicked"))))
-                .collect()
-        });
-        for bytes in done {
-            out.write_all(&bytes?).map_err(Error::io("write", path))?;
-        }
-        start += blocks.len() * BLOCK_ROWS;
-    }
-    out.into_inner()
-        .map_err(|e| Error::io("write", path)(e.into_error()))?;
-    Ok(())
-}
-
-fn block<H: Hasher>(graph: &StackedBucketGraph<H>, first: usize) -> Result<Vec<u8>> {
-    let last = (first + BLOCK_ROWS).min(graph.size());
-    let mut bytes = Vec::with_capacity((last - first) * PARENTS * 4);
-    let mut parents = [0u32; PARENTS];
-    for node in first..last {
-        graph
-            .parents(node, &mut parents)
-            .map_err(|e| failed(&format!("{e:#}")))?;
-        bytes.extend(parents.iter().flat_map(|p| p.to_le_bytes()));
-    }
-    Ok(bytes)
 }
 
 fn graph<Tree: 'static + MerkleTreeTrait>(

@@ -59,6 +59,7 @@ pub(super) fn c1(input: &C1, context: &Context<'_>) -> Result<C1Output> {
         place,
         ticket: input.ticket,
         pieces: &data.pieces,
+        progress: &context.part(0, 95),
     };
     let proofs = context
         .engine

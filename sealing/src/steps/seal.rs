@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 
+use filstar_kernels::sdr;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Point};
 use crate::{
     durable,
-    engine::{Data, SealJob},
+    engine::{Data, Engine, Labelled, SealJob},
     error::{Error, Result},
     hash::{Hash32, replica_id, zero_commitment},
     ledger::{Phase, Record, forget_from},
@@ -31,11 +32,13 @@ pub(super) struct SealInput {
     replica_id: Hash32,
 }
 
-/// A mark that PC1 began; whole layers are good only for the same inputs and the same boot.
+/// A mark that PC1 began; layers are good only for the same inputs and the same engine, and unless
+/// that keeps digests of them, for the same boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Begun {
     input: SealInput,
+    engine: String,
     boot_id: String,
 }
 
@@ -94,14 +97,15 @@ pub(super) fn pc1(input: &Pc1, context: &Context<'_>) -> Result<Pc1Output> {
         return Ok(done.output);
     }
     forget_from(place, Phase::Pc1)?;
-    prepare_pc1(place, &made_of)?;
+    prepare_pc1(place, &made_of, context.engine)?;
     context.say(0, format!("PC1, {} layers", place.proof.layers()));
     let job = SealJob {
         place,
         ticket: input.ticket,
         pieces: &data.pieces,
+        progress: &context.part(0, 95),
     };
-    let comm_d = context.engine.pc1(&job, Data::Zeros)?;
+    let Labelled { comm_d, digests } = context.engine.pc1(&job, Data::Zeros)?;
     (context.point)(Point::Pc1);
     context.say(95, "PC1: taking digests");
     let files = place.cache_files(|f| matches!(f, CacheFile::Layer | CacheFile::TreeD))?;
@@ -109,7 +113,7 @@ pub(super) fn pc1(input: &Pc1, context: &Context<'_>) -> Result<Pc1Output> {
         comm_d,
         replica_id: made_of.replica_id,
     };
-    Ok(Record::write(place, Phase::Pc1, made_of, output, &files)?.output)
+    Ok(Record::write_known(place, Phase::Pc1, made_of, output, &files, &digests)?.output)
 }
 
 /// Builds trees and replica.
@@ -130,15 +134,17 @@ pub(super) fn pc2(input: &Pc2, context: &Context<'_>) -> Result<Pc2Output> {
     }
     forget_from(place, Phase::Pc2)?;
     context.say(0, "PC2: checking layers");
-    let layers = checked_layers(place, &made_of)?;
+    let layers = checked_layers(place, &made_of, context.engine)?;
     restore_before_pc2(place)?;
     context.say(5, "PC2: trees and replica");
     let job = SealJob {
         place,
         ticket: input.ticket,
         pieces: &data.pieces,
+        progress: &context.part(5, 95),
     };
-    let comm_r = context.engine.pc2(&job, layers.comm_d)?;
+    let comm_r = context.engine.pc2(&job, layers.comm_d);
+    let comm_r = comm_r.map_err(|e| drop_damaged(place, e, context.engine))?;
     (context.point)(Point::Pc2);
     context.say(95, "PC2: taking digests");
     let mut files = place.cache_files(|f| matches!(f, CacheFile::Lasting | CacheFile::TreeC))?;
@@ -191,18 +197,25 @@ fn seal_input(place: &Place, ticket: Hash32, comm_d: Hash32) -> SealInput {
 
 /// Leaves only what PC1 may build on: whole layers of the same inputs, written since the same boot.
 /// The library checks sizes, not contents; tree-d is cheap and made again always.
-fn prepare_pc1(place: &Place, input: &SealInput) -> Result<()> {
+fn prepare_pc1(place: &Place, input: &SealInput, engine: &dyn Engine) -> Result<()> {
+    let digests = engine.keeps_digests();
     let begun = Begun {
         input: input.clone(),
-        boot_id: boot_id(),
+        engine: engine.name().to_owned(),
+        boot_id: if digests { String::new() } else { boot_id() },
     };
     let mark = place.ledger().join(BEGUN);
     let same = fs::read(&mark)
         .ok()
         .and_then(|text| serde_json::from_slice::<Begun>(&text).ok())
-        .is_some_and(|old| old == begun && !old.boot_id.is_empty());
+        .is_some_and(|old| old == begun && (digests || !old.boot_id.is_empty()));
+    let stale = |f| match f {
+        CacheFile::Layer => false,
+        CacheFile::LayerPart => !digests,
+        CacheFile::TreeD | CacheFile::TreeC | CacheFile::Lasting | CacheFile::Other => true,
+    };
     if same {
-        for file in place.cache_files(|f| f != CacheFile::Layer)? {
+        for file in place.cache_files(stale)? {
             tracing::info!(file = %file.display(), "removed before PC1 goes on");
             durable::remove(&file)?;
         }
@@ -226,7 +239,7 @@ fn clear_pc1(place: &Place) -> Result<()> {
 }
 
 /// The layers must be those that PC1 wrote. What is not is removed, with its record.
-fn checked_layers(place: &Place, input: &SealInput) -> Result<Pc1Output> {
+fn checked_layers(place: &Place, input: &SealInput, engine: &dyn Engine) -> Result<Pc1Output> {
     let record = Record::<SealInput, Pc1Output>::read(place, Phase::Pc1)?;
     let Some(record) = record.filter(|r| r.input == *input) else {
         return Err(Error::damaged(
@@ -238,19 +251,48 @@ fn checked_layers(place: &Place, input: &SealInput) -> Result<Pc1Output> {
         let Err(e) = fact.check(&place.root) else {
             continue;
         };
-        if let Error::Damaged { path, why } = &e {
-            tracing::warn!(path = %path.display(), why, "layers are removed, PC1 has to run again");
-            clear_pc1(place)?;
-        }
-        return Err(e);
+        return Err(drop_damaged(place, e, engine));
     }
     Ok(record.output)
+}
+
+/// After damage PC1 runs again: of an engine that keeps digests from the damaged place on, of
+/// others from nothing.
+fn drop_damaged(place: &Place, e: Error, engine: &dyn Engine) -> Error {
+    match &e {
+        Error::Damaged { path, why } if path.starts_with(place.cache()) => {
+            tracing::warn!(path = %path.display(), why, "PC1 has to run again");
+            let dropped = match CacheFile::of_path(path) {
+                CacheFile::Layer if engine.keeps_digests() => {
+                    forget_from(place, Phase::Pc1).and_then(|()| Ok(sdr::distrust(path)?))
+                }
+                CacheFile::Layer
+                | CacheFile::LayerPart
+                | CacheFile::TreeD
+                | CacheFile::TreeC
+                | CacheFile::Lasting
+                | CacheFile::Other => clear_pc1(place),
+            };
+            dropped.err().unwrap_or(e)
+        }
+        Error::Damaged { .. }
+        | Error::Io { .. }
+        | Error::Input(_)
+        | Error::Prover { .. }
+        | Error::Parameters(_)
+        | Error::Setup(_) => e,
+    }
 }
 
 /// The library encodes the replica in place and takes trees that it finds: so give it zeros again,
 /// and no trees.
 fn restore_before_pc2(place: &Place) -> Result<()> {
-    let stale = |f| !matches!(f, CacheFile::Layer | CacheFile::TreeD);
+    let stale = |f| {
+        !matches!(
+            f,
+            CacheFile::Layer | CacheFile::LayerPart | CacheFile::TreeD
+        )
+    };
     for file in place.cache_files(stale)? {
         durable::remove(&file)?;
     }

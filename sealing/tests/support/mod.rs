@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use filstar_sealing::params::{self, Purpose, Wanted};
 use filstar_sealing::{
-    Context, Error, Hash32, Output, Place, Result, SealProof, SectorId, Stock, Task, run,
+    Context, Error, Hash32, Output, Own, Place, Result, SealProof, SectorId, Task, run,
     steps::Point,
     task::{
         AddPiece, AddPieceOutput, C1, C1Output, C2, C2Output, Facts, Finalize, FinalizeOutput,
@@ -17,6 +17,16 @@ const CHILD: &str = "FILSTAR_TEST_CHILD";
 /// Runs a test in a process of its own, since the proof library takes its settings from the
 /// environment of the process.
 pub(crate) fn isolated(name: &str, parameters: &Path, body: impl FnOnce(&Path)) {
+    isolated_for(SealProof::StackedDrg2KiBV1P1, name, parameters, body);
+}
+
+/// The same, with the parents of another proof type.
+pub(crate) fn isolated_for(
+    proof: SealProof,
+    name: &str,
+    parameters: &Path,
+    body: impl FnOnce(&Path),
+) {
     let dir = tempfile::tempdir().unwrap();
     if std::env::var_os(CHILD).is_some_and(|n| n == name) {
         return body(dir.path());
@@ -24,7 +34,7 @@ pub(crate) fn isolated(name: &str, parameters: &Path, body: impl FnOnce(&Path)) 
     let parents = [Purpose::Parents];
     let wanted = Wanted {
         purposes: parents.to_vec(),
-        ..Wanted::all(SealProof::StackedDrg2KiBV1P1)
+        ..Wanted::all(proof)
     };
     params::ensure(dir.path(), &wanted, &|_| {}).unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
@@ -42,7 +52,7 @@ pub(crate) fn isolated(name: &str, parameters: &Path, body: impl FnOnce(&Path)) 
     assert!(child.status.success(), "{name}: {}\n{said}", child.status);
 }
 
-/// A sector of 2 KiB in a scratch folder.
+/// A sector in a scratch folder, of 2 KiB unless its proof type is changed.
 #[derive(Clone, Debug)]
 pub(crate) struct Sector {
     pub(crate) place: Place,
@@ -200,7 +210,7 @@ impl Sector {
         // As over a pipe, so that every task and output is seen to travel.
         let text = serde_json::to_string(task).unwrap();
         let task: Task = serde_json::from_str(&text).unwrap();
-        let output = run(&task, &Context::quiet(&Stock))?;
+        let output = run(&task, &Context::quiet(&Own::default()))?;
         let text = serde_json::to_string(&output).unwrap();
         Ok(serde_json::from_str(&text).unwrap())
     }
@@ -208,13 +218,14 @@ impl Sector {
 
 /// Runs a task and dies at a point, as a killed process does.
 pub(crate) fn die_at(task: &Task, at: Point) {
+    let engine = Own::default();
     let context = Context {
         point: &|p| {
             if p == at {
                 std::panic::resume_unwind(Box::new("killed"));
             }
         },
-        ..Context::quiet(&Stock)
+        ..Context::quiet(&engine)
     };
     let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(task, &context)));
     assert!(died.is_err(), "it never came to {at:?}");

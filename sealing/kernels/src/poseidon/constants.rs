@@ -126,7 +126,12 @@ fn sparse<const T: usize>(mds: &Matrix<T>, scalars: &[Fr]) -> (Matrix<T>, Vec<Pa
 
 /// The matrix of Filecoin: 1/(i + j + t). Every part of such a matrix is invertible.
 fn cauchy<const T: usize>() -> Matrix<T> {
-    std::array::from_fn(|i| std::array::from_fn(|j| Fr::small((i + j + T) as u64).inverse()))
+    std::array::from_fn(|i| std::array::from_fn(|j| Fr::small(denominator(i, j, T)).inverse()))
+}
+
+/// What an element of the matrix is one over.
+pub(super) const fn denominator(i: usize, j: usize, t: usize) -> u64 {
+    (i + j + t) as u64
 }
 
 fn unit<const N: usize>(at: usize) -> [Fr; N] {

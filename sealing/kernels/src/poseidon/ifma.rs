@@ -1,25 +1,31 @@
 //! Poseidon eight (or sixteen) at a time with AVX-512 IFMA: five limbs of 52 bits, one hash per lane.
 //!
-//! Numbers are in Montgomery form with R = 2^260 and are reduced lazily. With ρ = p/R < 0.0283:
+//! A number s is kept as λ·s mod p, with the same λ for the whole state. S-boxes and matrices change λ
+//! in a known way, and the constants are made for it. So full rounds may use the matrix times the
+//! least common multiple of its denominators: that has elements of one limb, which makes a product
+//! five times cheaper, and only one limb has to be cleared after it. In partial rounds λ is
+//! R = 2^260 (Montgomery form).
+//!
+//! Sums are reduced lazily. With ρ = p/R < 0.0283:
 //! - [`reduce`] turns Σ aᵢ·bᵢ + R·c into less than (Σ aᵢbᵢ/p²·ρ + 1 + c/p)·p, and c costs nothing;
-//! - so an S-box of less than 9p gives less than 1.4p, and a full round with its constants less
-//!   than 12·1.4ρp + 2p < 2.5p;
+//! - so an S-box of less than 9p gives less than 1.4p;
+//! - a full round turns that into less than 12·1.4p·2^44/2^52 + 2p < 2.1p, its constant included;
 //! - in partial rounds each element but the first grows by less than (1.4·[`BLOCK`]·ρ + 1)p < 1.4p a
-//!   block, in 12 blocks to less than 20p, and the first is less than 12·20ρp + 2.5p < 9.4p; the
-//!   S-box still gives less than 1.4p.
+//!   block, in 12 blocks to less than 20p, and the first is less than 12·20ρp + 2.5p < 9p.
 //!
 //! All of that is far below 2^260 > 35p, so the five limbs hold it; and accumulators, which take at
 //! most 10·(12 + [`BLOCK`] + 1) products of 52 bits a limb, are below 2^61.
+
+mod scaled;
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_and_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
     _mm512_set_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srli_epi64,
 };
 
-use super::{
-    constants::{self, HALF},
-    field::{self, Fr, MINUS_P_INVERSE, P},
-};
+use super::field::{self, MINUS_P_INVERSE, P};
+use scaled::Block;
+pub(super) use scaled::Constants;
 
 /// Hashes that one vector holds.
 pub(super) const LANES: usize = 8;
@@ -30,6 +36,7 @@ const BLOCK: usize = 5;
 const LIMB_BITS: u32 = 52;
 const LIMB: u64 = (1 << LIMB_BITS) - 1;
 const LIMBS: usize = 5;
+const R_BITS: u32 = 260;
 
 /// A number in limbs of 52 bits.
 type Limbs = [u64; LIMBS];
@@ -40,82 +47,12 @@ type Element = [__m512i; LIMBS];
 /// Sums of products that are not reduced yet.
 type Wide = [__m512i; 2 * LIMBS];
 
+/// Sums of products with numbers of one limb.
+type Narrow = [__m512i; LIMBS + 1];
+
 /// Whether this processor has what [`hash`] needs.
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma")
-}
-
-/// The constants in limbs, Montgomery form.
-#[derive(Clone, Debug)]
-pub(super) struct Constants<const T: usize> {
-    tag: Limbs,
-    /// Keys before the S-boxes: of the first half, and of the second.
-    first: [[Limbs; T]; HALF],
-    last: [[Limbs; T]; HALF],
-    mds: [[Limbs; T]; T],
-    pre: [[Limbs; T]; T],
-    blocks: Vec<Block<T>>,
-    /// 2^520 mod p: brings a number into Montgomery form.
-    enter: Limbs,
-}
-
-/// Some partial rounds, from the state before the first of them.
-#[derive(Clone, Debug)]
-struct Block<const T: usize> {
-    rounds: Vec<Round<T>>,
-}
-
-#[derive(Clone, Debug)]
-struct Round<const T: usize> {
-    constant: Limbs,
-    /// Factors of x and of the elements before the block.
-    row: [Limbs; T],
-    /// Factors of the x of the rounds before this one in the block.
-    earlier: Vec<Limbs>,
-    /// Factors of x in the elements after the block.
-    column: [Limbs; T],
-}
-
-impl<const T: usize> Constants<T> {
-    pub(super) fn new(c: &constants::Constants<T>) -> Self {
-        let vectors = |keys: &[[Fr; T]; HALF]| keys.map(|key| key.map(montgomery));
-        let matrix = |m: &constants::Matrix<T>| m.map(|row| row.map(montgomery));
-        Self {
-            tag: montgomery(c.tag),
-            first: vectors(&c.first),
-            last: vectors(&c.last),
-            mds: matrix(&c.mds),
-            pre: matrix(&c.pre),
-            blocks: c.partial.chunks(BLOCK).map(Block::new).collect(),
-            enter: limbs(Fr::two_to_the(520).words()),
-        }
-    }
-}
-
-impl<const T: usize> Block<T> {
-    fn new(rounds: &[constants::PartialRound<T>]) -> Self {
-        // What a round added to the elements reaches the rows of the rounds after it.
-        let reach = |row: &[Fr; T], column: &[Fr; T]| {
-            let pairs = row.iter().zip(column).skip(1);
-            montgomery(pairs.fold(Fr::ZERO, |sum, (a, b)| sum + *a * *b))
-        };
-        let round = |(at, round): (usize, &constants::PartialRound<T>)| Round {
-            constant: montgomery(round.constant),
-            row: round.row.map(montgomery),
-            earlier: rounds[..at]
-                .iter()
-                .map(|r| reach(&round.row, &r.column))
-                .collect(),
-            column: round.column.map(montgomery),
-        };
-        Self {
-            rounds: rounds.iter().enumerate().map(round).collect(),
-        }
-    }
-}
-
-fn montgomery(x: Fr) -> Limbs {
-    limbs((x * Fr::two_to_the(260)).words())
 }
 
 fn limbs(x: [u64; 4]) -> Limbs {
@@ -145,25 +82,22 @@ pub(super) fn hash<const T: usize, const W: usize>(
     input: impl Fn(usize, usize) -> [u64; 4],
 ) -> [[[u64; 4]; LANES]; W] {
     let mut states = [[[_mm512_setzero_si512(); LIMBS]; T]; W];
-    let enter = broadcast(&c.enter);
     for (w, state) in states.iter_mut().enumerate() {
-        state[0] = broadcast(&c.tag);
         for (i, element) in state.iter_mut().skip(1).enumerate() {
             let mut lanes = [[0; LIMBS]; LANES];
             for (lane, out) in lanes.iter_mut().enumerate() {
                 *out = limbs(input(w * LANES + lane, i));
             }
-            *element = multiply(&gather(&lanes), &enter);
+            *element = gather(&lanes);
         }
-        add_key(state, &c.first[0]);
+        add_key(state, &c.start);
     }
     permute(c, &mut states);
     let mut out = [[[0; 4]; LANES]; W];
+    let leave = broadcast(&c.leave);
     for (state, out) in states.iter().zip(&mut out) {
-        // Times 1 leaves Montgomery form, and the result is at most p.
-        let mut wide = [_mm512_setzero_si512(); 2 * LIMBS];
-        wide[..LIMBS].copy_from_slice(&state[1]);
-        let lanes = scatter(&reduce(wide));
+        // Less than (2.1ρ + 1)p.
+        let lanes = scatter(&multiply(&state[1], &leave));
         for (lane, out) in lanes.into_iter().zip(out) {
             *out = field::reduced(&words(lane));
         }
@@ -174,29 +108,27 @@ pub(super) fn hash<const T: usize, const W: usize>(
 #[target_feature(enable = "avx512f,avx512ifma")]
 #[inline]
 fn permute<const T: usize, const W: usize>(c: &Constants<T>, states: &mut [[Element; T]; W]) {
-    for round in 0..HALF {
+    for key in &c.first {
         s_boxes(states);
-        if round + 1 < HALF {
-            full_round(states, &c.mds, Some(&c.first[round + 1]));
-        } else {
-            full_round(states, &c.pre, None);
-        }
+        full_round(states, &c.mds, key);
     }
+    s_boxes(states);
+    dense(states, &c.pre);
     for block in &c.blocks {
         partial_rounds(states, block);
     }
     for state in states.iter_mut() {
-        add_key(state, &c.last[0]);
+        add_key(state, &c.middle);
     }
-    for round in 1..HALF {
+    for key in &c.last {
         s_boxes(states);
-        full_round(states, &c.mds, Some(&c.last[round]));
+        full_round(states, &c.mds, key);
     }
     s_boxes(states);
     // Only element 1 is the digest.
-    let digests = times_row(states, &c.mds[1]);
+    let digests = times_small_row(states, &c.mds[1]);
     for (state, digest) in states.iter_mut().zip(digests) {
-        state[1] = reduce(digest);
+        state[1] = reduce_narrow(digest);
     }
 }
 
@@ -216,22 +148,56 @@ fn s_boxes<const T: usize, const W: usize>(states: &mut [[Element; T]; W]) {
     }
 }
 
-/// The matrix, and the constants of the next round.
+/// The matrix of whole numbers, and the key of the next round.
 #[target_feature(enable = "avx512f,avx512ifma")]
 #[inline]
 fn full_round<const T: usize, const W: usize>(
     states: &mut [[Element; T]; W],
-    matrix: &[[Limbs; T]; T],
-    next: Option<&[Limbs; T]>,
+    matrix: &[[u64; T]; T],
+    next: &[Limbs; T],
 ) {
     let before = *states;
     for i in 0..T {
-        let mut wide = times_row(&before, &matrix[i]);
-        for (state, wide) in states.iter_mut().zip(&mut wide) {
-            if let Some(next) = next {
-                add_reduced(wide, &broadcast(&next[i]));
+        let key = broadcast(&next[i]);
+        let mut narrow = times_small_row(&before, &matrix[i]);
+        for (state, narrow) in states.iter_mut().zip(&mut narrow) {
+            for (limb, key) in narrow[1..].iter_mut().zip(&key) {
+                *limb = _mm512_add_epi64(*limb, *key);
             }
-            state[i] = reduce(*wide);
+            state[i] = reduce_narrow(*narrow);
+        }
+    }
+}
+
+/// Row of whole numbers times state.
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+fn times_small_row<const T: usize, const W: usize>(
+    states: &[[Element; T]; W],
+    row: &[u64; T],
+) -> [Narrow; W] {
+    let mut narrow = [[_mm512_setzero_si512(); LIMBS + 1]; W];
+    for i in 0..T {
+        let factor = _mm512_set1_epi64(row[i].cast_signed());
+        for (narrow, state) in narrow.iter_mut().zip(states) {
+            for k in 0..LIMBS {
+                narrow[k] = _mm512_madd52lo_epu64(narrow[k], state[i][k], factor);
+                narrow[k + 1] = _mm512_madd52hi_epu64(narrow[k + 1], state[i][k], factor);
+            }
+        }
+    }
+    narrow
+}
+
+/// A matrix of any numbers.
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+fn dense<const T: usize, const W: usize>(states: &mut [[Element; T]; W], matrix: &[[Limbs; T]; T]) {
+    let before = *states;
+    for i in 0..T {
+        let wide = times_row(&before, &matrix[i]);
+        for (state, wide) in states.iter_mut().zip(wide) {
+            state[i] = reduce(wide);
         }
     }
 }
@@ -364,6 +330,21 @@ fn reduce(mut wide: Wide) -> Element {
         wide[i + 1] = _mm512_add_epi64(wide[i + 1], _mm512_srli_epi64::<LIMB_BITS>(wide[i]));
     }
     carried([wide[5], wide[6], wide[7], wide[8], wide[9]])
+}
+
+/// narrow/2^52 mod p: the multiple of p that clears the lowest limb.
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+fn reduce_narrow(mut narrow: Narrow) -> Element {
+    let p = broadcast(&limbs(P));
+    let inverse = _mm512_set1_epi64((MINUS_P_INVERSE & LIMB).cast_signed());
+    let m = _mm512_madd52lo_epu64(_mm512_setzero_si512(), narrow[0], inverse);
+    for j in 0..LIMBS {
+        narrow[j] = _mm512_madd52lo_epu64(narrow[j], m, p[j]);
+        narrow[j + 1] = _mm512_madd52hi_epu64(narrow[j + 1], m, p[j]);
+    }
+    narrow[1] = _mm512_add_epi64(narrow[1], _mm512_srli_epi64::<LIMB_BITS>(narrow[0]));
+    carried([narrow[1], narrow[2], narrow[3], narrow[4], narrow[5]])
 }
 
 /// The same number with all limbs below 2^52.

@@ -185,6 +185,37 @@ fn building_again_over_anything_gives_the_same() {
 }
 
 #[test]
+fn building_that_died_after_any_chunk_gives_the_same_when_done_again() {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+        sync::atomic::{AtomicU32, Ordering},
+    };
+    let b = Bench::new(64, 16, 2);
+    let first = b.build().unwrap();
+    let want = b.outputs();
+    let data = b.path("data");
+    for last in 0..32 {
+        let told = AtomicU32::new(0);
+        let progress = |_, _| {
+            if told.fetch_add(1, Ordering::Relaxed) == last {
+                resume_unwind(Box::new("killed"));
+            }
+        };
+        let job = Job {
+            progress: &progress,
+            ..b.job()
+        };
+        let replica = b.path("replica");
+        let died = catch_unwind(AssertUnwindSafe(|| {
+            build(&job, Data::File(&data), &replica)
+        }));
+        assert!(died.is_err(), "there are more than {last} chunks");
+        assert_eq!(b.build().unwrap(), first, "died after {last} chunks");
+        assert_eq!(b.outputs(), want);
+    }
+}
+
+#[test]
 fn committed_capacity_is_a_file_of_zeros() {
     let b = Bench::new(64, 1, 2);
     fs::write(b.path("data"), [0; 64 * NODE_BYTES]).unwrap();

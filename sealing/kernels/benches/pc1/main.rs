@@ -1,4 +1,5 @@
-//! Labelling on one core: hashing alone against the chain that bounds it, and with labels in memory.
+//! PC1: hashing alone against the chain that bounds it, labelling in memory on one core, what a kill
+//! costs, what two sectors need of memory.
 //!
 //! Prints one JSON object a line. Times are CPU times of the thread that labels, so that other
 //! programs on the core count little.
@@ -12,6 +13,13 @@
     reason = "the clock of the thread; instructions that are timed as they are"
 )]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure fails")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "figures to look at"
+)]
+
+mod process;
 
 use std::{hint::black_box, path::Path};
 
@@ -35,13 +43,10 @@ fn cpu_seconds() -> f64 {
     // SAFETY: the pointer is to a timespec that lives on.
     let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut t) };
     assert_eq!(status, 0);
-    #[expect(clippy::cast_precision_loss, reason = "seconds of a bench")]
-    let seconds = t.tv_sec as f64 + t.tv_nsec as f64 / 1e9;
-    seconds
+    t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
 }
 
 /// Median of the nanoseconds that each of `n` things took.
-#[expect(clippy::cast_precision_loss, reason = "a number of nodes")]
 fn median(n: usize, mut f: impl FnMut()) -> f64 {
     let mut all: Vec<f64> = (0..RUNS)
         .map(|_| {
@@ -104,7 +109,6 @@ fn hashing() -> f64 {
 }
 
 /// Nanoseconds of a node in one lane: layer 1, layer 2.
-#[expect(clippy::cast_precision_loss, reason = "a number of lanes")]
 fn labelling<const L: usize>(rows: &dyn Rows) -> [f64; 2] {
     let nodes = usize::try_from(rows.nodes()).unwrap();
     let (mut current, mut previous) = (layer::<L>(nodes), layer::<L>(nodes));
@@ -171,6 +175,9 @@ fn say(name: &str, value: f64, unit: &str) {
 }
 
 fn main() {
+    if process::child() {
+        return;
+    }
     if Kernel::sha().is_none() {
         eprintln!("this processor has no SHA instructions: nothing to measure");
         return;
@@ -197,4 +204,8 @@ fn main() {
     for (name, [first, second]) in lanes {
         say(name, 2e3 / (first + second), "million nodes/s per core");
     }
+    say("pc1_resume", process::lost_by_kill(10), "s lost by a kill");
+    let (bytes, layer) = process::memory_of_two(24);
+    let said = "times the memory of 2 sectors, S(3n+1)/2";
+    say("pc1_memory", bytes / (layer * 3.5), said);
 }

@@ -1,0 +1,171 @@
+//! Whole runs in processes of their own: what a kill costs, and what two sectors need of memory.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use filstar_kernels::{
+    Result,
+    graph::Row,
+    memory::Pages,
+    parents::Rows,
+    sdr::{Job, Lane, Options, label, layer_name},
+};
+
+const TASK: &str = "FILSTAR_BENCH_PC1";
+const LAYERS: u32 = 2;
+
+/// A graph as good as any for this: parents drawn from all nodes.
+struct Drawn(u64);
+
+impl Rows for Drawn {
+    fn nodes(&self) -> u64 {
+        self.0
+    }
+
+    fn read(&self, first: u64, rows: &mut [Row]) -> Result<()> {
+        for (node, row) in (first..).zip(rows) {
+            let mut x = (node + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            *row = std::array::from_fn(|k| {
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                let parent = if k == 0 { node.saturating_sub(1) } else { x };
+                ((parent % self.0) as u32).to_le_bytes()
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Does what a parent process asks for; whether one did.
+pub(crate) fn child() -> bool {
+    let Ok(task) = std::env::var(TASK) else {
+        return false;
+    };
+    let [folder, lanes, log2] = task.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{task}")
+    };
+    let lanes: u8 = lanes.parse().unwrap();
+    let lanes: Vec<_> = (0..lanes)
+        .map(|n| Lane {
+            replica_id: [n; 32],
+            folder: Path::new(folder).join(n.to_string()),
+        })
+        .collect();
+    for lane in &lanes {
+        fs::create_dir_all(&lane.folder).unwrap();
+    }
+    let rows = Drawn(1 << log2.parse::<u32>().unwrap());
+    let tell = |p: filstar_kernels::sdr::Progress| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{} {} {}", p.layer, p.node, p.rate).unwrap();
+    };
+    label(&Job {
+        layers: LAYERS,
+        lanes: &lanes,
+        rows: &rows,
+        options: Options {
+            pages: Pages::Transparent,
+            progress: &tell,
+            ..Options::default()
+        },
+    })
+    .unwrap();
+    true
+}
+
+fn start(folder: &Path, lanes: u8, log2: u32) -> (Child, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .env(TASK, format!("{} {lanes} {log2}", folder.display()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    (child, out)
+}
+
+/// Seconds of labelling that a kill costs, the most of some; four lanes on one core.
+pub(crate) fn lost_by_kill(kills: u32) -> f64 {
+    let mut most = 0f64;
+    for kill in 0..kills {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut child, mut out) = start(folder.path(), 4, 22);
+        let (mut line, mut told) = (String::new(), Instant::now());
+        for _ in 0..3 {
+            line.clear();
+            out.read_line(&mut line).unwrap();
+            told = Instant::now();
+        }
+        thread::sleep(Duration::from_millis(u64::from(kill) * 97 % 700));
+        let after = told.elapsed().as_secs_f64();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it told since then, before it died.
+        let said: Vec<f64> = line
+            .split_whitespace()
+            .map(|w| w.parse().unwrap())
+            .collect();
+        let [_, node, rate] = said[..] else {
+            panic!("{line}")
+        };
+        let each = rate / 4.0;
+        let labelled = node + after * each;
+        let journal = format!("{}.journal", layer_name(1));
+        let kept = (0..4).map(|n| {
+            let text = fs::read_to_string(folder.path().join(n.to_string()).join(&journal));
+            let text = text.unwrap_or_default();
+            let last = text.lines().last().and_then(|l| l.split(' ').next());
+            last.and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0)
+        });
+        let kept = kept.fold(f64::MAX, f64::min);
+        most = most.max((labelled - kept) / each);
+    }
+    most
+}
+
+/// Most memory of two processes, the second begun when the first is half through its first layer,
+/// and the size of a layer; bytes.
+pub(crate) fn memory_of_two(log2: u32) -> (f64, f64) {
+    let folder = tempfile::tempdir().unwrap();
+    let half = 1u64 << (log2 - 1);
+    let (mut first, mut out) = start(&folder.path().join("a"), 1, log2);
+    loop {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let node = line.split(' ').nth(1).unwrap();
+        if node.parse::<u64>().unwrap() >= half {
+            break;
+        }
+    }
+    let drain = thread::spawn(move || out.lines().count());
+    let (mut second, out) = start(&folder.path().join("b"), 1, log2);
+    let drain_too = thread::spawn(move || out.lines().count());
+    let mut most = 0;
+    while second.try_wait().unwrap().is_none() {
+        let now = resident(first.id()) + resident(second.id());
+        most = most.max(now);
+        if first.try_wait().unwrap().is_some() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    for child in [&mut first, &mut second] {
+        assert!(child.wait().unwrap().success());
+    }
+    drain.join().unwrap();
+    drain_too.join().unwrap();
+    (most as f64, (1u64 << log2) as f64 * 32.0)
+}
+
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:"));
+    let kib = line.and_then(|l| l.split_whitespace().nth(1));
+    kib.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+}

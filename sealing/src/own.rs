@@ -1,0 +1,105 @@
+//! Our engine: our own kernels where there are some, the reference library for the rest.
+
+mod pc1;
+mod pc2;
+mod tree_d;
+
+pub use tree_d::ensure as tree_d;
+
+use std::{num::NonZeroUsize, path::PathBuf, thread};
+
+use filstar_kernels::{memory::Pages, poseidon::Kernel, sdr};
+use storage_proofs_core::settings::SETTINGS;
+
+use crate::{
+    engine::{Commitments, Data, Engine, Labelled, SealJob},
+    error::{Error, Result},
+    hash::Hash32,
+    sector::Place,
+    stock::Stock,
+    task::{VanillaProof, VerifySeal, VerifyWindowPoSt, WindowPartition},
+};
+
+/// Our kernels; what they do not do yet, the reference library does.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Threads that hash.
+    pub threads: NonZeroUsize,
+    /// What hashes the trees of PC2.
+    pub poseidon: Kernel,
+    /// What labels layers.
+    pub labels: sdr::Kernel,
+    /// The best pages to ask for.
+    pub pages: Pages,
+    /// Folder of parents files.
+    pub parents: PathBuf,
+}
+
+impl Default for Own {
+    /// All CPUs that this process may use, the fastest kernels and largest pages that there are, and
+    /// parents files where the reference library has them.
+    fn default() -> Self {
+        Self {
+            threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            poseidon: Kernel::best(),
+            labels: sdr::Kernel::best(),
+            pages: Pages::Gigantic,
+            parents: SETTINGS.parent_cache.clone().into(),
+        }
+    }
+}
+
+impl Own {
+    /// PC1 of one, two or four sectors of one proof type in lock step, on one core.
+    ///
+    /// # Errors
+    /// As [`Engine::pc1`]; what is on disk then is good for the next attempt.
+    pub fn pc1_together(&self, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Labelled>> {
+        pc1::run(self, jobs, data)
+    }
+}
+
+impl Engine for Own {
+    fn name(&self) -> &'static str {
+        "filstar"
+    }
+
+    fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Labelled> {
+        let mut labelled = self.pc1_together(&[*job], data)?;
+        labelled
+            .pop()
+            .ok_or_else(|| Error::Setup("PC1 of one sector made none".to_owned()))
+    }
+
+    fn keeps_digests(&self) -> bool {
+        true
+    }
+
+    fn pc2(&self, job: &SealJob<'_>, comm_d: Hash32) -> Result<Hash32> {
+        pc2::run(self, job, comm_d)
+    }
+
+    fn c1(&self, job: &SealJob<'_>, sealed: &Commitments, seed: Hash32) -> Result<Vec<u8>> {
+        Stock.c1(job, sealed, seed)
+    }
+
+    fn c2(&self, place: &Place, c1: &[u8]) -> Result<Vec<u8>> {
+        Stock.c2(place, c1)
+    }
+
+    fn verify_seal(&self, input: &VerifySeal) -> Result<bool> {
+        Stock.verify_seal(input)
+    }
+
+    fn vanilla_proof(&self, input: &VanillaProof) -> Result<Vec<u8>> {
+        Stock.vanilla_proof(input)
+    }
+
+    fn window_partition(&self, input: &WindowPartition) -> Result<Vec<u8>> {
+        Stock.window_partition(input)
+    }
+
+    fn verify_window_post(&self, input: &VerifyWindowPoSt) -> Result<bool> {
+        Stock.verify_window_post(input)
+    }
+}
