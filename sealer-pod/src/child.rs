@@ -1,14 +1,16 @@
 //! Starts a task process, speaks with it, and kills it when nobody waits for it any more.
 //!
-//! Effects: processes. Never: a child that outlives the future that waits for it; a setting of the
-//! proof library in our own environment.
+//! Effects: processes; a folder for temporary files for each, removed with it. Never: a child that
+//! outlives the future that waits for it; a setting of the proof library in our own environment.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fs, io,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use filstar_sealing::{Class, Output, params::parents_dir};
@@ -17,7 +19,13 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::wire::{Failure, Line, Progress, Request};
+use crate::{
+    memory,
+    wire::{Failure, Line, Progress, Request},
+};
+
+/// Begin of the names of folders for temporary files.
+const TMP_PREFIX: &str = "task-";
 
 /// Variables of ours that a task process inherits.
 const INHERITED: [&str; 6] = [
@@ -34,6 +42,7 @@ const INHERITED: [&str; 6] = [
 pub(crate) struct Starter {
     program: PathBuf,
     env: BTreeMap<OsString, OsString>,
+    tmp: PathBuf,
 }
 
 impl Starter {
@@ -41,7 +50,7 @@ impl Starter {
     ///
     /// # Errors
     /// When the system does not say which program we are.
-    pub(crate) fn new(params: &Path, tmp: &Path, threads: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(params: &Path, tmp: &Path, threads: usize) -> io::Result<Self> {
         let mut env = BTreeMap::new();
         for name in INHERITED {
             if let Some(value) = std::env::var_os(name) {
@@ -55,10 +64,14 @@ impl Starter {
         set("FIL_PROOFS_PARAMETER_CACHE", params.into());
         set("FIL_PROOFS_PARENT_CACHE", parents);
         set("RAYON_NUM_THREADS", threads.to_string().into());
-        set("TMPDIR", tmp.into());
+        if let Some(bytes) = memory::of_container() {
+            set(memory::VARIABLE, bytes.to_string().into());
+        }
+        remove_left_behind(tmp);
         Ok(Self {
             program: std::env::current_exe()?,
             env,
+            tmp: tmp.to_owned(),
         })
     }
 
@@ -81,13 +94,15 @@ impl Starter {
         request: &Request,
         mut on_progress: impl FnMut(Progress),
     ) -> Result<Output, Failure> {
-        let lost = |e: std::io::Error| {
+        let lost = |e: io::Error| {
             Failure::new(
                 Class::Temporary,
                 format!("cannot speak with the task process: {e}"),
             )
         };
-        let mut child = self.start(request).await.map_err(lost)?;
+        // Declared before the child: dropped after it.
+        let tmp = TaskDir::create(&self.tmp).map_err(lost)?;
+        let mut child = self.start(request, &tmp.0).await.map_err(lost)?;
         let Some(out) = child.stdout.take() else {
             return Err(Failure::new(
                 Class::Temporary,
@@ -106,11 +121,12 @@ impl Starter {
         Err(silent(child.wait().await.map_err(lost)?))
     }
 
-    async fn start(&self, request: &Request) -> std::io::Result<Child> {
+    async fn start(&self, request: &Request, tmp: &Path) -> io::Result<Child> {
         let mut child = Command::new(&self.program)
             .arg("task")
             .env_clear()
             .envs(&self.env)
+            .env("TMPDIR", tmp)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -124,6 +140,36 @@ impl Starter {
     }
 }
 
+/// A folder for the temporary files of one task, removed when the task is over.
+struct TaskDir(PathBuf);
+
+impl TaskDir {
+    fn create(parent: &Path) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{TMP_PREFIX}{}-{number}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for TaskDir {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), error = %e, "temporary files stay");
+        }
+    }
+}
+
+/// Folders of a supervisor that was killed: the volume outlives the container.
+fn remove_left_behind(tmp: &Path) {
+    for entry in fs::read_dir(tmp).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TMP_PREFIX) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
 /// A process that ended without a result.
 fn silent(status: ExitStatus) -> Failure {
     let text = match (status.signal(), status.code()) {
@@ -132,6 +178,11 @@ fn silent(status: ExitStatus) -> Failure {
              the pod may have"
                 .to_owned()
         }
+        (Some(6), _) => format!(
+            "the task process aborted (signal 6): most likely it wanted more memory than its limit; \
+             the pod's log says how much. Give the lane more memory, or set {}",
+            memory::VARIABLE
+        ),
         (Some(signal), _) => format!("the task process died by signal {signal}"),
         (None, Some(code)) => format!("the task process ended with status {code} and no result"),
         (None, None) => "the task process ended without a result".to_owned(),
@@ -148,11 +199,33 @@ mod tests {
         let failure = silent(ExitStatus::from_raw(7));
         assert_eq!(failure.class, Class::Temporary);
         assert!(failure.message.contains("signal 7"), "{failure}");
-        assert!(silent(ExitStatus::from_raw(9)).message.contains("memory"));
+        for signal in [6, 9] {
+            assert!(
+                silent(ExitStatus::from_raw(signal))
+                    .message
+                    .contains("memory")
+            );
+        }
         assert!(
             silent(ExitStatus::from_raw(101 << 8))
                 .message
                 .contains("status 101")
         );
+    }
+
+    #[test]
+    fn temporary_files_go_with_their_task_and_those_left_behind_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (TaskDir::create(dir.path()), TaskDir::create(dir.path()));
+        let (a, b) = (a.unwrap(), b.unwrap());
+        fs::write(a.0.join("x"), b"x").unwrap();
+        assert_ne!(a.0, b.0);
+        let (gone, stays) = (a.0.clone(), b.0.clone());
+        drop(a);
+        assert!(!gone.exists() && stays.exists());
+        std::mem::forget(b);
+        fs::write(dir.path().join("other"), b"x").unwrap();
+        remove_left_behind(dir.path());
+        assert!(!stays.exists() && dir.path().join("other").exists());
     }
 }

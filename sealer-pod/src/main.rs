@@ -15,6 +15,7 @@ mod child;
 mod commitment;
 mod http;
 mod log;
+mod memory;
 mod metrics;
 mod params;
 mod pause;

@@ -110,6 +110,7 @@ impl Role {
             stores: settings.pod.stores.clone(),
             read_timeout: parse_duration(&settings.read_timeout)?,
             readers: threads.min(16),
+            tmp: settings.pod.tmp.clone(),
         };
         Ok(Self {
             actor: settings.actor.parse()?,

@@ -12,7 +12,7 @@ use filstar_sealing::{Class, Context, Engine, Own, Stock, run};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
-    pause,
+    memory, pause,
     wire::{Failure, Line, Progress, Request},
 };
 
@@ -24,6 +24,7 @@ pub(crate) fn main() -> ExitCode {
     if let Err(e) = set_parent_process_death_signal(Some(Signal::KILL)) {
         tracing::warn!(error = %e, "this process will outlive a supervisor that is killed");
     }
+    memory::apply();
     let line = match read().and_then(|request| execute(&request)) {
         Ok(output) => output,
         Err(failure) => Line::Error(failure),

@@ -66,11 +66,11 @@ pub trait Engine: Debug + Send + Sync {
     /// When a file is damaged or cannot be read.
     fn vanilla_proof(&self, input: &VanillaProof) -> Result<Vec<u8>>;
 
-    /// Makes the SNARK of one window `PoSt` partition.
+    /// Makes the SNARK of one window `PoSt` partition from the vanilla proofs of its sectors.
     ///
     /// # Errors
     /// When parameters are missing, or the library fails.
-    fn window_partition(&self, input: &WindowPartition) -> Result<Vec<u8>>;
+    fn window_partition(&self, input: &WindowPartition, vanilla: &[Vec<u8>]) -> Result<Vec<u8>>;
 
     /// Verifies a window `PoSt`; a damaged proof is `false`.
     ///

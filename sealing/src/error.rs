@@ -41,7 +41,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An operation of the file system failed.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {source}{}", path.display(), remedy(source.kind()))]
     Io {
         /// What was tried, as a verb: `read`, `create`.
         action: &'static str,
@@ -111,6 +111,21 @@ impl Error {
     }
 }
 
+/// What to do about an error of the file system, where there is something to do.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    if [StorageFull, QuotaExceeded].contains(&kind) {
+        ". Free space on this disk, or give it more; nothing was removed, and the task goes on where \
+         it was"
+    } else if kind == ReadOnlyFilesystem {
+        ". A mount turns read-only after errors of its disk: see the kernel's log of the node"
+    } else if kind == PermissionDenied {
+        ". The folder must be writable by the user of this pod (65532)"
+    } else {
+        ""
+    }
+}
+
 /// Trying again does not help: a right, a mount or a setting is wrong.
 fn needs_a_person(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem, Unsupported};
@@ -121,4 +136,22 @@ fn needs_a_person(kind: io::ErrorKind) -> bool {
         Unsupported,
     ]
     .contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_disk_is_temporary_and_says_what_to_do() {
+        let full = Error::io("write", "/scratch/x")(io::ErrorKind::StorageFull.into());
+        assert_eq!(full.class(), Class::Temporary);
+        let text = full.to_string();
+        assert!(
+            text.contains("/scratch/x") && text.contains("Free space"),
+            "{text}"
+        );
+        let denied = Error::io("write", "/scratch/x")(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(denied.class(), Class::Fatal);
+    }
 }

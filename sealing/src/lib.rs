@@ -12,6 +12,8 @@
 //! | [`proof`], [`sector`], [`hash`] | names, numbers, paths, commitments |
 //! | [`task`] | inputs and outputs |
 //! | [`engine`], [`own`], [`stock`] | the computations: our kernels, and the reference library |
+//! | [`partitions`] | the SNARK of a seal, one partition at a time |
+//! | [`post`] | reading sectors for proofs of spacetime |
 //! | [`steps`] | what makes computations safe to repeat |
 //! | [`ledger`], [`durable`] | records and files that survive a crash |
 //! | [`params`] | Groth16 parameters |
@@ -27,11 +29,14 @@ pub mod hash;
 pub mod ledger;
 pub mod own;
 pub mod params;
+pub mod partitions;
+pub mod post;
 pub mod proof;
 pub mod sector;
 pub mod steps;
 pub mod stock;
 pub mod task;
+mod template;
 
 pub use engine::Engine;
 pub use error::{Class, Error, Result};

@@ -387,6 +387,28 @@ fn ticking<T: Send>(
     result
 }
 
+/// Compares only the size of a file with what the manifest beside it says: the proof library maps a
+/// file that is cut off, and dies of it. A file that no manifest knows passes.
+///
+/// # Errors
+/// `Temporary`, naming the file, when its size is another.
+pub(crate) fn check_size(path: &Path) -> Result<()> {
+    let manifest = Manifest::read(durable::parent(path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (Some(entry), Some(found)) = (manifest.files.get(&*name), durable::size(path)?) else {
+        return Ok(());
+    };
+    let want = entry.size_bytes();
+    if found == want {
+        return Ok(());
+    }
+    Err(Error::Parameters(format!(
+        "{} has {found} bytes instead of {want}: remove it and make or copy it again (`sealer-pod \
+         params`)",
+        path.display()
+    )))
+}
+
 /// Name of a proof type's parents cache, inside the folder of parents caches.
 ///
 /// # Errors

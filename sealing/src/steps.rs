@@ -135,8 +135,9 @@ fn compute(task: &Task, context: &Context<'_>) -> Result<Output> {
         Task::Land(input) => Output::Land(keep::land(input, context)?),
         Task::Remove(input) => Output::Remove(keep::remove(input)?),
         Task::VerifySeal(input) => Output::Verified(commit::verify(input, context)?),
-        Task::VanillaProof(input) => Output::Proof(post::vanilla_proof(input, context)?),
-        Task::WindowPartition(input) => Output::Proof(post::partition(input, context)?),
+        Task::VanillaProof(input) => Output::Proof(post::vanilla_proof(input)?),
+        Task::ReadPartition(input) => Output::ReadPartition(post::read_partition(input, context)?),
+        Task::WindowPartition(input) => Output::Proof(post::window_partition(input, context)?),
         Task::VerifyWindowPoSt(input) => Output::Verified(post::verify(input, context)?),
     })
 }
@@ -198,6 +199,7 @@ fn unlock(task: &Task) -> Result<()> {
         | Task::Finalize(_)
         | Task::VerifySeal(_)
         | Task::VanillaProof(_)
+        | Task::ReadPartition(_)
         | Task::WindowPartition(_)
         | Task::VerifyWindowPoSt(_) => Ok(()),
     }

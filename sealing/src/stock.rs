@@ -147,17 +147,16 @@ impl Engine for Stock {
         })
     }
 
-    fn window_partition(&self, input: &WindowPartition) -> Result<Vec<u8>> {
+    fn window_partition(&self, input: &WindowPartition, vanilla: &[Vec<u8>]) -> Result<Vec<u8>> {
         require_window_files(input.proof_type, Want::ToProve)?;
         let proof = input.proof_type.window();
-        let vanilla: Vec<_> = input.vanilla_proofs.iter().map(|p| p.0.clone()).collect();
         let randomness = input.randomness.in_field();
         guard("window PoSt", || {
             let part = post::generate_single_window_post_with_vanilla(
                 proof,
                 &randomness.0,
                 prover_id(input.actor),
-                &vanilla,
+                vanilla,
                 0,
             )?;
             post::merge_window_post_partition_proofs(proof, vec![part])
@@ -260,13 +259,13 @@ pub(crate) fn api_pieces(pieces: &[Piece]) -> Result<Vec<PieceInfo>> {
 }
 
 #[derive(Clone, Copy)]
-enum Want {
+pub(crate) enum Want {
     ToProve,
     ToVerify,
 }
 
 /// The library looks for parameters deep inside and says then that a proof is bad; so look first.
-fn require_seal_files(proof: SealProof, want: Want) -> Result<()> {
+pub(crate) fn require_seal_files(proof: SealProof, want: Want) -> Result<()> {
     let path = match want {
         Want::ToProve => proof.seal().cache_params_path(),
         Want::ToVerify => proof.seal().cache_verifying_key_path(),
@@ -304,7 +303,7 @@ fn require(proof: SealProof, path: std::result::Result<std::path::PathBuf, Strin
         text,
     })?;
     match File::open(&path) {
-        Ok(_) => Ok(()),
+        Ok(_) => params::check_size(&path),
         Err(e) => Err(Error::Parameters(format!(
             "parameters of {proof} cannot be read at {}: {e}. Make or check them with \
              `sealer-pod params`, and set FIL_PROOFS_PARAMETER_CACHE to their folder",
@@ -322,16 +321,13 @@ fn holds(what: &str, verdict: Result<bool>) -> bool {
 }
 
 /// Runs the library; its errors and panics become ours.
-fn guard<T, E: std::fmt::Debug>(
+pub(crate) fn guard<T, E: std::fmt::Debug>(
     step: &'static str,
     f: impl FnOnce() -> std::result::Result<T, E>,
 ) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(e)) => Err(Error::Prover {
-            step,
-            text: short(&format!("{e:?}")),
-        }),
+        Ok(Err(e)) => Err(failed(step, &short(&format!("{e:?}")))),
         Err(panic) => {
             let text = panic
                 .downcast_ref::<String>()
@@ -343,6 +339,25 @@ fn guard<T, E: std::fmt::Debug>(
                 text: format!("the proof library panicked: {text}"),
             })
         }
+    }
+}
+
+/// What the system refused is told as such, so that its remedy is told too.
+fn failed(step: &'static str, text: &str) -> Error {
+    let code = text.rsplit_once("(os error ").and_then(|(_, rest)| {
+        let (code, _) = rest.split_once(')')?;
+        code.parse().ok()
+    });
+    match code {
+        Some(code) => Error::Io {
+            action: step,
+            path: text.into(),
+            source: std::io::Error::from_raw_os_error(code),
+        },
+        None => Error::Prover {
+            step,
+            text: text.to_owned(),
+        },
     }
 }
 

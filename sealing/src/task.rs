@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    error::Class,
     hash::{Hash32, HexBytes},
     ledger::FileFact,
     proof::SealProof,
@@ -37,6 +38,8 @@ pub enum Task {
     VerifySeal(VerifySeal),
     /// Reads one sector for window `PoSt`.
     VanillaProof(VanillaProof),
+    /// Reads all sectors of a window `PoSt` partition that can be read.
+    ReadPartition(ReadPartition),
     /// Makes the SNARK of one window `PoSt` partition.
     WindowPartition(WindowPartition),
     /// Verifies a window `PoSt`.
@@ -57,6 +60,7 @@ impl Task {
             Self::Remove(_) => "Remove",
             Self::VerifySeal(_) => "VerifySeal",
             Self::VanillaProof(_) => "VanillaProof",
+            Self::ReadPartition(_) => "ReadPartition",
             Self::WindowPartition(_) => "WindowPartition",
             Self::VerifyWindowPoSt(_) => "VerifyWindowPoSt",
         }
@@ -75,6 +79,7 @@ impl Task {
             Self::Remove(t) => Some(&t.place),
             Self::VerifySeal(_)
             | Self::VanillaProof(_)
+            | Self::ReadPartition(_)
             | Self::WindowPartition(_)
             | Self::VerifyWindowPoSt(_) => None,
         }
@@ -105,6 +110,8 @@ pub enum Output {
     Verified(VerifiedOutput),
     /// Of [`Task::VanillaProof`] and [`Task::WindowPartition`].
     Proof(ProofOutput),
+    /// Of [`Task::ReadPartition`].
+    ReadPartition(ReadPartitionOutput),
 }
 
 /// A piece of data in a sector.
@@ -322,6 +329,48 @@ pub struct VanillaProof {
     pub randomness: Hash32,
 }
 
+/// Reads all sectors of a window `PoSt` partition that can be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadPartition {
+    /// How the sectors are sealed.
+    pub proof_type: SealProof,
+    /// The miner's actor id.
+    pub actor: u64,
+    /// Randomness of the challenge epoch.
+    pub randomness: Hash32,
+    /// The sectors, as on chain.
+    pub sectors: Vec<Replica>,
+    /// The folder that holds the stores.
+    pub stores: PathBuf,
+    /// Sectors read at once.
+    pub readers: usize,
+    /// Time that one sector may take, milliseconds.
+    pub deadline_millis: u64,
+    /// Where the proofs are written, for [`WindowPartition`]; a file that is there is replaced.
+    pub file: PathBuf,
+}
+
+/// What could be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadPartitionOutput {
+    /// Sectors whose proofs are in the file, by number.
+    pub good: Vec<u64>,
+    /// The others, by number.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A sector that is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its number.
+    pub number: u64,
+    /// What to do about it.
+    pub class: Class,
+    /// Why: which file, what is wrong.
+    pub reason: String,
+}
+
 /// Makes the SNARK of one window `PoSt` partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -332,8 +381,8 @@ pub struct WindowPartition {
     pub actor: u64,
     /// Randomness of the challenge epoch.
     pub randomness: Hash32,
-    /// One for each good sector, by sector number; at most a partition full.
-    pub vanilla_proofs: Vec<HexBytes>,
+    /// The file of [`ReadPartition`]; at most a partition full.
+    pub file: PathBuf,
 }
 
 /// A proof.

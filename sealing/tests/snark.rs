@@ -11,7 +11,7 @@ use std::path::Path;
 use filstar_sealing::{
     Hash32, HexBytes, Output, SealProof, Task,
     params::{Purpose, Wanted, check, default_dir},
-    task::{ProofOutput, Replica, VerifySeal, VerifyWindowPoSt, WindowPartition},
+    task::{ProofOutput, ReadPartition, Replica, VerifySeal, VerifyWindowPoSt, WindowPartition},
 };
 use support::{ACTOR, Sector, isolated};
 
@@ -89,23 +89,38 @@ fn window_post_of_landed_sectors_holds_for_them_and_no_others() {
     with_parameters(name, Purpose::WindowPoSt, |dir| {
         let randomness = Hash32([0xff; 32]);
         let store = dir.join("store");
-        let (mut sectors, mut vanilla) = (Vec::new(), Vec::new());
+        let mut sectors = Vec::new();
         for number in [7, 9] {
             let s = Sector::new(dir, number);
             let comm_r = s.sealed();
             s.finalize().unwrap();
             s.land(&store, &comm_r).unwrap();
             let comm_r = comm_r.comm_r;
-            vanilla.push(s.at(&store).vanilla(comm_r, randomness).unwrap().proof);
             sectors.push(Replica { number, comm_r });
         }
         let any = Sector::new(dir, 7);
         for count in [2, 1] {
+            let file = dir.join("partition.vanilla");
+            let read = ReadPartition {
+                proof_type: PROOF,
+                actor: ACTOR,
+                randomness,
+                sectors: sectors[..count].to_vec(),
+                stores: dir.to_owned(),
+                readers: 2,
+                deadline_millis: 60_000,
+                file: file.clone(),
+            };
+            let output = any.run(&Task::ReadPartition(read)).unwrap();
+            let Output::ReadPartition(read) = output else {
+                panic!("{output:?}")
+            };
+            assert_eq!((read.good.len(), read.skipped), (count, vec![]));
             let task = WindowPartition {
                 proof_type: PROOF,
                 actor: ACTOR,
                 randomness,
-                vanilla_proofs: vanilla[..count].to_vec(),
+                file,
             };
             let output = any.run(&Task::WindowPartition(task)).unwrap();
             let Output::Proof(ProofOutput { proof }) = output else {

@@ -1,29 +1,29 @@
-//! Proves one partition: reads each sector with a deadline, leaves out the bad ones, makes the SNARK
-//! of the rest, verifies it. Everything in child processes.
+//! Proves one partition: reads its sectors, each with a deadline, leaves out the bad ones, makes the
+//! SNARK of the rest, verifies it. Everything in child processes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use filstar_crds::SkippedSector;
 use filstar_sealing::{
-    Class, Hash32, HexBytes, Output, Place, SealProof, SectorId, Task,
-    task::{Replica, VanillaProof, VerifyWindowPoSt, WindowPartition},
+    Class, Hash32, HexBytes, Output, SealProof, Task,
+    post::partition,
+    task::{ReadPartition, Replica, Skipped, VerifyWindowPoSt, WindowPartition},
 };
-use futures::{StreamExt, stream};
 
 use crate::{
     child::Starter,
     wire::{Failure, Request},
 };
 
+pub(crate) use filstar_sealing::post::partition::NOWHERE;
+
 /// Longest reason that the API takes.
 const MAX_REASON_CHARS: usize = 500;
-
-/// Why a sector is left out that no store has.
-pub(crate) const NOWHERE: &str = "the sector is in no store that this pod mounts";
 
 /// What a partition's proof is made of.
 #[derive(Clone, Debug)]
@@ -54,54 +54,116 @@ pub(crate) struct Prover {
     pub(crate) read_timeout: Duration,
     /// Sectors read at once.
     pub(crate) readers: usize,
+    /// Folder for the vanilla proofs of a partition.
+    pub(crate) tmp: PathBuf,
+}
+
+/// What could be read of a partition.
+#[derive(Debug)]
+struct Read {
+    good: Vec<Replica>,
+    skipped: Vec<Skipped>,
+}
+
+/// The file of a partition's vanilla proofs, removed when nobody needs it any more.
+#[derive(Debug)]
+struct ProofsFile(PathBuf);
+
+impl ProofsFile {
+    fn new(tmp: &Path) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(tmp.join(format!("partition-{number}.vanilla")))
+    }
+}
+
+impl Drop for ProofsFile {
+    fn drop(&mut self) {
+        // It may not be there; what a killed process leaves behind, the next one writes over.
+        drop(std::fs::remove_file(&self.0));
+    }
 }
 
 impl Prover {
     /// Reads, proves, verifies.
     pub(crate) async fn prove(&self, job: &Job) -> Done {
-        let mut reads: Vec<_> = stream::iter(&job.sectors)
-            .map(|(number, comm_r)| async { (*number, self.read(job, *number, *comm_r).await) })
-            .buffer_unordered(self.readers.max(1))
-            .collect()
-            .await;
-        reads.sort_by_key(|(number, _)| *number);
-        let (mut good, mut vanilla) = (Vec::new(), Vec::new());
-        let (mut skipped, mut classes) = (Vec::new(), Vec::new());
-        for (number, read) in reads {
-            match read {
-                Ok(proof) => {
-                    let comm_r = job.sectors[&number];
-                    good.push(Replica { number, comm_r });
-                    vanilla.push(proof);
-                }
-                Err(failure) => {
-                    tracing::error!(sector = number, %failure, "left out of the proof");
-                    classes.push(failure.class);
-                    skipped.push(skip(number, &failure));
-                }
+        let file = ProofsFile::new(&self.tmp);
+        let read = match self.read(job, &file).await {
+            Ok(read) => read,
+            Err(failure) => {
+                return Done {
+                    proof: Err(failure),
+                    proven: 0,
+                    skipped: Vec::new(),
+                    classes: Vec::new(),
+                };
             }
+        };
+        for sector in &read.skipped {
+            let (class, reason) = (sector.class, &sector.reason);
+            tracing::error!(sector = sector.number, %class, reason, "left out of the proof");
         }
-        let proven = good.len();
-        let proof = self.snark(job, good, vanilla).await;
+        let proven = read.good.len();
+        let proof = self.snark(job, read.good, &file).await;
         Done {
             proof,
             proven,
-            skipped,
-            classes,
+            skipped: read.skipped.iter().map(skip).collect(),
+            classes: read.skipped.iter().map(|s| s.class).collect(),
         }
+    }
+
+    /// Reads all sectors, each with the deadline, and keeps the proofs of the good ones in a file.
+    ///
+    /// # Errors
+    /// When nothing could be read at all; a bad sector is no error.
+    async fn read(&self, job: &Job, file: &ProofsFile) -> Result<Read, Failure> {
+        let replica = |(number, comm_r): (&u64, &Hash32)| Replica {
+            number: *number,
+            comm_r: *comm_r,
+        };
+        let task = Task::ReadPartition(ReadPartition {
+            proof_type: job.proof_type,
+            actor: job.actor,
+            randomness: job.randomness,
+            sectors: job.sectors.iter().map(replica).collect(),
+            stores: self.stores.clone(),
+            readers: self.readers,
+            deadline_millis: u64::try_from(self.read_timeout.as_millis()).unwrap_or(u64::MAX),
+            file: file.0.clone(),
+        });
+        let output = self.run(task).await?;
+        let Output::ReadPartition(output) = output else {
+            return Err(unexpected(&output));
+        };
+        let good = job.sectors.iter().map(replica);
+        let good = good.filter(|r| output.good.contains(&r.number)).collect();
+        Ok(Read {
+            good,
+            skipped: output.skipped,
+        })
     }
 
     /// Reads each sector as a proof would, and says which cannot be read.
     pub(crate) async fn readable(&self, job: &Job) -> Vec<(u64, Result<(), Failure>)> {
-        let sectors: Vec<_> = job.sectors.iter().map(|(n, r)| (*n, *r)).collect();
-        stream::iter(sectors)
-            .map(|(number, comm_r)| async move {
-                let read = self.read(job, number, comm_r).await;
-                (number, read.map(drop))
-            })
-            .buffer_unordered(self.readers.max(1))
-            .collect()
-            .await
+        let numbers: Vec<_> = job.sectors.keys().copied().collect();
+        let mut results = Vec::new();
+        for chunk in numbers.chunks(job.proof_type.window_partition_sectors().max(1)) {
+            let sectors = job.sectors.iter().filter(|(n, _)| chunk.contains(n));
+            let part = Job {
+                sectors: sectors.map(|(n, r)| (*n, *r)).collect(),
+                ..job.clone()
+            };
+            match self.read(&part, &ProofsFile::new(&self.tmp)).await {
+                Ok(read) => {
+                    results.extend(read.good.iter().map(|r| (r.number, Ok(()))));
+                    let failure = |s: Skipped| (s.number, Err(Failure::new(s.class, s.reason)));
+                    results.extend(read.skipped.into_iter().map(failure));
+                }
+                Err(e) => results.extend(chunk.iter().map(|n| (*n, Err(e.clone())))),
+            }
+        }
+        results
     }
 
     /// Whether any of these sectors, which no store had, is in one now.
@@ -109,16 +171,12 @@ impl Prover {
         if numbers.is_empty() {
             return false;
         }
-        let stores = self.stores.clone();
+        let (stores, deadline) = (self.stores.clone(), self.read_timeout);
         let looking = tokio::task::spawn_blocking(move || {
-            numbers
-                .iter()
-                .any(|n| find(&stores, SectorId { actor, number: *n }).is_some())
+            let numbers: BTreeSet<u64> = numbers.into_iter().collect();
+            !partition::find(&stores, actor, &numbers, deadline).is_empty()
         });
-        matches!(
-            tokio::time::timeout(self.read_timeout, looking).await,
-            Ok(Ok(true))
-        )
+        matches!(looking.await, Ok(true))
     }
 
     /// Whether a proof holds; a proof that cannot be checked does not.
@@ -126,45 +184,11 @@ impl Prover {
         self.verify(job, sectors, &HexBytes(proof)).await.is_ok()
     }
 
-    async fn read(&self, job: &Job, number: u64, comm_r: Hash32) -> Result<HexBytes, Failure> {
-        // Finding touches the file system too, and a hanging mount would hang us: so in a thread.
-        let (stores, sector) = (
-            self.stores.clone(),
-            SectorId {
-                actor: job.actor,
-                number,
-            },
-        );
-        let root = tokio::task::spawn_blocking(move || find(&stores, sector));
-        let reading = async {
-            let root = root.await.ok().flatten();
-            let root = root.ok_or_else(|| Failure::new(Class::Temporary, NOWHERE))?;
-            let (proof, randomness) = (job.proof_type, job.randomness);
-            let place = Place {
-                sector,
-                proof,
-                root,
-            };
-            let task = Task::VanillaProof(VanillaProof {
-                place,
-                comm_r,
-                randomness,
-            });
-            self.proof(task).await
-        };
-        tokio::time::timeout(self.read_timeout, reading)
-            .await
-            .unwrap_or_else(|_elapsed| {
-                let text = format!("its store did not answer within {:?}", self.read_timeout);
-                Err(Failure::new(Class::Temporary, text))
-            })
-    }
-
     async fn snark(
         &self,
         job: &Job,
         good: Vec<Replica>,
-        vanilla_proofs: Vec<HexBytes>,
+        file: &ProofsFile,
     ) -> Result<Vec<u8>, Failure> {
         if good.is_empty() {
             return Err(Failure::new(
@@ -172,25 +196,18 @@ impl Prover {
                 "no sector of the partition can be read",
             ));
         }
-        let proof = self
-            .proof(Task::WindowPartition(WindowPartition {
-                proof_type: job.proof_type,
-                actor: job.actor,
-                randomness: job.randomness,
-                vanilla_proofs,
-            }))
-            .await?;
-        self.verify(job, good, &proof).await?;
-        Ok(proof.0)
-    }
-
-    async fn proof(&self, task: Task) -> Result<HexBytes, Failure> {
+        let task = Task::WindowPartition(WindowPartition {
+            proof_type: job.proof_type,
+            actor: job.actor,
+            randomness: job.randomness,
+            file: file.0.clone(),
+        });
         let output = self.run(task).await?;
-        if let Output::Proof(o) = output {
-            return Ok(o.proof);
-        }
-        let text = format!("another output came: {output:?}");
-        Err(Failure::new(Class::Fatal, text))
+        let Output::Proof(output) = output else {
+            return Err(unexpected(&output));
+        };
+        self.verify(job, good, &output.proof).await?;
+        Ok(output.proof.0)
     }
 
     async fn verify(
@@ -229,21 +246,13 @@ impl Prover {
     }
 }
 
-/// The store that has a sector; none when it is nowhere.
-fn find(stores: &Path, sector: SectorId) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(stores).ok()?;
-    let mut roots: Vec<_> = entries.filter_map(Result::ok).map(|e| e.path()).collect();
-    roots.sort();
-    // The replica gets its name last when a sector lands.
-    roots
-        .into_iter()
-        .find(|root| root.join("sealed").join(sector.to_string()).is_file())
+fn unexpected(output: &Output) -> Failure {
+    Failure::new(Class::Fatal, format!("another output came: {output:?}"))
 }
 
-fn skip(number: u64, failure: &Failure) -> SkippedSector {
-    let number = i64::try_from(number).unwrap_or(i64::MAX);
+fn skip(sector: &Skipped) -> SkippedSector {
     SkippedSector {
-        number,
-        reason: failure.message.chars().take(MAX_REASON_CHARS).collect(),
+        number: i64::try_from(sector.number).unwrap_or(i64::MAX),
+        reason: sector.reason.chars().take(MAX_REASON_CHARS).collect(),
     }
 }

@@ -111,6 +111,7 @@ pub(crate) fn result(sector: &Sector, output: Output) -> Result<TaskResult, Fail
         | Output::Finalize(_)
         | Output::Remove(_)
         | Output::Verified(_)
+        | Output::ReadPartition(_)
         | Output::Proof(_) => TaskResult::default(),
     })
 }

@@ -85,6 +85,11 @@ impl Entry {
         })
     }
 
+    /// Size when it was known to be good, bytes.
+    pub(super) const fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
     /// Compares a file with its description; a changed time with the same content is remembered.
     pub(super) fn compare(&mut self, path: &Path, depth: Depth) -> Result<Finding> {
         let (size, modified) = stamp(path)?;

@@ -1,6 +1,6 @@
 //! From replica to proof: C1, C2, and verifying.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,9 @@ use crate::{
     error::{Error, Result},
     hash::{Hash32, HexBytes},
     ledger::{FileFact, Phase, Record, forget_from},
+    partitions::{self, Groth16, Kept},
     sector::Place,
+    stock::{self, Want},
     task::{C1, C1Output, C2, C2Output, VerifiedOutput, VerifySeal},
 };
 
@@ -88,6 +90,7 @@ pub(super) fn c2(input: &C2, context: &Context<'_>) -> Result<C2Output> {
     };
     if context.from_scratch {
         forget_from(place, Phase::C2)?;
+        durable::remove_dir(&kept_dir(place))?;
     }
     if let Some(done) = Record::<CommitInput, C2Output>::valid(place, Phase::C2, &c1.input)? {
         return Ok(done.output);
@@ -99,8 +102,11 @@ pub(super) fn c2(input: &C2, context: &Context<'_>) -> Result<C2Output> {
     let path = c1_file(place);
     let vanilla = fs::read(&path).map_err(Error::io("read", &path))?;
     (context.point)(Point::C2);
-    context.say(0, "C2: SNARK");
-    let proof = HexBytes(context.engine.c2(place, &vanilla)?);
+    stock::require_seal_files(place.proof, Want::ToProve)?;
+    let groth = Groth16::new(place.sector, &vanilla)?;
+    drop(vanilla);
+    let kept = KeptInLedger { place, context };
+    let proof = HexBytes(partitions::prove(&groth, &kept)?);
     context.say(95, "C2: verifying");
     let (comm_d, comm_r) = (c1.input.comm_d, c1.input.comm_r);
     let output = C2Output {
@@ -115,7 +121,48 @@ pub(super) fn c2(input: &C2, context: &Context<'_>) -> Result<C2Output> {
             place.sector
         )));
     }
-    Ok(Record::write(place, Phase::C2, c1.input, output, &[])?.output)
+    let output = Record::write(place, Phase::C2, c1.input, output, &[])?.output;
+    durable::remove_dir(&kept_dir(place))?;
+    Ok(output)
+}
+
+/// Proofs of partitions in files beside the ledger.
+struct KeptInLedger<'a> {
+    place: &'a Place,
+    context: &'a Context<'a>,
+}
+
+impl KeptInLedger<'_> {
+    fn file(&self, partition: usize) -> PathBuf {
+        kept_dir(self.place).join(format!("{partition}.proof"))
+    }
+}
+
+impl Kept for KeptInLedger<'_> {
+    fn get(&self, partition: usize) -> Result<Option<Vec<u8>>> {
+        let path = self.file(partition);
+        match fs::read(&path) {
+            Ok(proof) => Ok(Some(proof)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", path)(e)),
+        }
+    }
+
+    fn put(&self, partition: usize, proof: &[u8]) -> Result<()> {
+        durable::write(&self.file(partition), proof)
+    }
+
+    fn begins(&self, partition: usize, of: usize) {
+        let percent = u32::try_from(partition * 95 / of.max(1)).unwrap_or(95);
+        self.context.say(
+            percent,
+            format!("C2: SNARK of partition {} of {of}", partition + 1),
+        );
+    }
+}
+
+fn kept_dir(place: &Place) -> PathBuf {
+    place.ledger().join("c2-partitions")
 }
 
 /// Verifies a seal.

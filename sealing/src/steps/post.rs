@@ -2,33 +2,39 @@
 
 use super::Context;
 use crate::{
-    durable,
     error::{Error, Result},
     hash::HexBytes,
-    task::{ProofOutput, VanillaProof, VerifiedOutput, VerifyWindowPoSt, WindowPartition},
+    post::{partition, window_vanilla},
+    proof::SealProof,
+    task::{
+        ProofOutput, ReadPartition, ReadPartitionOutput, VanillaProof, VerifiedOutput,
+        VerifyWindowPoSt, WindowPartition,
+    },
 };
 
 /// Reads what the challenges of one sector ask for.
 ///
 /// # Errors
-/// `Corrupt`, naming the file, when the replica has another size; else what the engine says.
-pub(super) fn vanilla_proof(input: &VanillaProof, context: &Context<'_>) -> Result<ProofOutput> {
-    let place = &input.place;
-    let (sealed, want) = (place.sealed(), place.proof.sector_bytes());
-    match durable::size(&sealed)? {
-        Some(n) if n == want => {}
-        Some(n) => {
-            let why = format!("the replica has {n} bytes instead of {want}");
-            return Err(Error::damaged(&sealed, why));
-        }
-        None => return Err(Error::damaged(&sealed, "the replica is not there")),
-    }
-    let aux = place.cache().join("p_aux");
-    if durable::size(&aux)? != Some(64) {
-        return Err(Error::damaged(&aux, "it is missing or has not 64 bytes"));
-    }
+/// `Corrupt`, naming the file, when one is missing or not what the commitment on chain says.
+pub(super) fn vanilla_proof(input: &VanillaProof) -> Result<ProofOutput> {
     Ok(ProofOutput {
-        proof: HexBytes(context.engine.vanilla_proof(input)?),
+        proof: HexBytes(window_vanilla(input)?),
+    })
+}
+
+/// Reads a whole partition.
+///
+/// # Errors
+/// `Permanent` when there are too many sectors, else when the proofs cannot be kept.
+pub(super) fn read_partition(
+    input: &ReadPartition,
+    context: &Context<'_>,
+) -> Result<ReadPartitionOutput> {
+    let all = input.sectors.len();
+    fits(input.proof_type, all)?;
+    partition::read(input, |done| {
+        let percent = u32::try_from(done * 100 / all.max(1)).unwrap_or(100);
+        context.say(percent, format!("{done} of {all} sectors read"));
     })
 }
 
@@ -36,21 +42,25 @@ pub(super) fn vanilla_proof(input: &VanillaProof, context: &Context<'_>) -> Resu
 ///
 /// # Errors
 /// `Permanent` when there are no proofs or too many, `Temporary` when parameters are missing.
-pub(super) fn partition(input: &WindowPartition, context: &Context<'_>) -> Result<ProofOutput> {
-    let (count, most) = (
-        input.vanilla_proofs.len(),
-        input.proof_type.window_partition_sectors(),
-    );
-    if count == 0 || count > most {
-        let text = format!(
-            "a partition of {} has 1 to {most} sectors, not {count}",
-            input.proof_type
-        );
-        return Err(Error::Input(text));
-    }
+pub(super) fn window_partition(
+    input: &WindowPartition,
+    context: &Context<'_>,
+) -> Result<ProofOutput> {
+    let proofs = partition::load(&input.file)?;
+    fits(input.proof_type, proofs.len())?;
     Ok(ProofOutput {
-        proof: HexBytes(context.engine.window_partition(input)?),
+        proof: HexBytes(context.engine.window_partition(input, &proofs)?),
     })
+}
+
+fn fits(proof: SealProof, count: usize) -> Result<()> {
+    let most = proof.window_partition_sectors();
+    if (1..=most).contains(&count) {
+        return Ok(());
+    }
+    Err(Error::Input(format!(
+        "a partition of {proof} has 1 to {most} sectors, not {count}"
+    )))
 }
 
 /// Verifies a window `PoSt`.

@@ -1,6 +1,9 @@
 //! From data to replica: `AddPiece`, PC1, PC2.
 
-use std::fs::{self, File};
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+};
 
 use filstar_kernels::sdr;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,7 @@ use crate::{
     proof::SealProof,
     sector::{CacheFile, Place},
     task::{AddPiece, AddPieceOutput, Pc1, Pc1Output, Pc2, Pc2Output, Piece},
+    template,
 };
 
 /// What the data is made of.
@@ -98,6 +102,10 @@ pub(super) fn pc1(input: &Pc1, context: &Context<'_>) -> Result<Pc1Output> {
     }
     forget_from(place, Phase::Pc1)?;
     prepare_pc1(place, &made_of, context.engine)?;
+    if data.comm_d == zero_commitment(place.proof) {
+        let how = template::place_tree_d(&place.root, place.proof, &tree_d(place))?;
+        tracing::debug!(?how, "tree-d of zeros is a clone of the template");
+    }
     context.say(0, format!("PC1, {} layers", place.proof.layers()));
     let job = SealJob {
         place,
@@ -228,6 +236,10 @@ fn prepare_pc1(place: &Place, input: &SealInput, engine: &dyn Engine) -> Result<
     durable::remove(&place.sealed())?;
     durable::create_dir(&place.cache())?;
     durable::create_dir(durable::parent(&place.sealed()))
+}
+
+fn tree_d(place: &Place) -> PathBuf {
+    place.cache().join("sc-02-data-tree-d.dat")
 }
 
 fn clear_pc1(place: &Place) -> Result<()> {

@@ -1,0 +1,229 @@
+//! What goes wrong with disks, for every kind of file: found, named, repaired from the last good
+//! piece; nothing good is lost.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot get fails it")]
+
+#[expect(dead_code, reason = "the tests of sealing use the rest")]
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use filstar_sealing::{
+    Class, Error, Hash32, SealProof,
+    params::{Purpose, Wanted, ensure, needed, parents_bytes, parents_name},
+};
+use support::{Sector, assert_names, isolated};
+
+const PROOF: SealProof = SealProof::StackedDrg2KiBV1P1;
+
+fn alone(name: &str, body: impl FnOnce(&Path)) {
+    isolated(name, Path::new("/nonexistent"), body);
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut content = fs::read(path).unwrap();
+    content[at] ^= 1;
+    fs::write(path, content).unwrap();
+}
+
+fn cache_file(s: &Sector, name: &str) -> PathBuf {
+    s.place.cache().join(name)
+}
+
+#[track_caller]
+fn assert_says(error: &Error, class: Class, words: &[&str]) {
+    assert_eq!(error.class(), class, "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{word:?}: {error}");
+    }
+}
+
+#[test]
+fn one_wrong_byte_in_what_pc1_made_is_named_and_pc1_repairs_it() {
+    let name = "one_wrong_byte_in_what_pc1_made_is_named_and_pc1_repairs_it";
+    alone(name, |dir| {
+        let files = ["layer-1", "layer-2", "tree-d"];
+        for (number, file) in (1..).zip(files) {
+            let file = format!("sc-02-data-{file}.dat");
+            let (s, twin) = (
+                Sector::new(&dir.join("a"), number),
+                Sector::new(&dir.join("b"), number),
+            );
+            s.add_piece().unwrap();
+            s.pc1().unwrap();
+            flip(&cache_file(&s, &file), 2000);
+            assert_names(&s.pc2().unwrap_err(), &file);
+            s.pc1().unwrap();
+            assert_eq!(s.pc2().unwrap(), twin.sealed());
+        }
+    });
+}
+
+/// C1 does not read every byte: what it passes over is found before it would reach a store.
+#[test]
+fn one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store() {
+    let name = "one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store";
+    alone(name, |dir| {
+        let kinds: [(&str, fn(&Sector) -> PathBuf); 4] = [
+            ("tree-r-last", |s| {
+                cache_file(s, "sc-02-data-tree-r-last.dat")
+            }),
+            ("p_aux", |s| cache_file(s, "p_aux")),
+            ("t_aux", |s| cache_file(s, "t_aux")),
+            ("sealed", |s| s.place.sealed()),
+        ];
+        for (number, (file, path)) in (1..).zip(kinds) {
+            let s = Sector::new(dir, number);
+            let sealed = s.sealed();
+            flip(&path(&s), 11);
+            let named = match s.c1() {
+                Err(e) => e,
+                Ok(_) => s.land(&dir.join("store"), &sealed).unwrap_err(),
+            };
+            assert_names(&named, file);
+            assert_eq!(s.pc2().unwrap(), sealed, "PC2 repairs {file}");
+            s.c1().unwrap();
+            s.finalize().unwrap();
+            s.land(&dir.join("store"), &sealed).unwrap();
+        }
+    });
+}
+
+#[test]
+fn stale_trees_of_the_right_size_are_never_taken() {
+    alone("stale_trees_of_the_right_size_are_never_taken", |dir| {
+        let (s, other, twin) = (
+            Sector::new(&dir.join("a"), 7),
+            Sector::new(&dir.join("b"), 8),
+            Sector::new(&dir.join("c"), 7),
+        );
+        other.sealed();
+        s.add_piece().unwrap();
+        s.pc1().unwrap();
+        for name in [
+            "sc-02-data-tree-c.dat",
+            "sc-02-data-tree-r-last.dat",
+            "p_aux",
+            "t_aux",
+        ] {
+            fs::copy(cache_file(&other, name), cache_file(&s, name)).unwrap();
+        }
+        fs::copy(other.place.sealed(), s.place.sealed()).unwrap();
+        assert_eq!(s.pc2().unwrap(), twin.sealed());
+    });
+}
+
+#[test]
+fn parents_cache_that_is_cut_off_is_named_and_does_not_kill() {
+    let name = "parents_cache_that_is_cut_off_is_named_and_does_not_kill";
+    alone(name, |dir| {
+        let parents = std::env::var("FIL_PROOFS_PARENT_CACHE").unwrap();
+        let path = Path::new(&parents).join(parents_name(PROOF).unwrap());
+        let s = Sector::new(dir, 7);
+        s.add_piece().unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(parents_bytes(PROOF) / 2).unwrap();
+        let e = s.pc1().unwrap_err();
+        assert_says(
+            &e,
+            Class::Temporary,
+            &["v28-sdr-parent", "sealer-pod params"],
+        );
+        let parents_of = path.parent().unwrap().parent().unwrap();
+        let wanted = Wanted {
+            purposes: vec![Purpose::Parents],
+            ..Wanted::all(PROOF)
+        };
+        ensure(parents_of, &wanted, &|_| {}).unwrap();
+        s.pc1().unwrap();
+    });
+}
+
+/// A name that leads to a device which is always full.
+#[test]
+fn full_disk_names_file_and_remedy_and_loses_nothing() {
+    alone("full_disk_names_file_and_remedy_and_loses_nothing", |dir| {
+        let s = Sector::new(dir, 7);
+        let sealed = s.sealed();
+        let tmp = s.place.ledger().join("c1-output.json.tmp");
+        symlink("/dev/full", &tmp).unwrap();
+        let e = s.c1().unwrap_err();
+        assert_says(&e, Class::Temporary, &["c1-output.json", "Free space"]);
+        fs::remove_file(&tmp).unwrap();
+        assert_eq!(s.pc2().unwrap(), sealed, "what was done stays done");
+        s.c1().unwrap();
+    });
+}
+
+#[test]
+fn full_store_names_the_file_and_the_source_stays() {
+    alone("full_store_names_the_file_and_the_source_stays", |dir| {
+        let (s, store) = (Sector::new(&dir.join("scratch"), 7), dir.join("store"));
+        let sealed = s.sealed();
+        s.finalize().unwrap();
+        // The facts are what makes a sector belong to a store; they come last.
+        let facts = s.at(&store).place.facts();
+        fs::create_dir_all(facts.parent().unwrap()).unwrap();
+        let tmp = facts.with_extension("json.tmp");
+        symlink("/dev/full", &tmp).unwrap();
+        let e = s.land(&store, &sealed).unwrap_err();
+        assert_says(&e, Class::Temporary, &["s-t01000-7.json", "Free space"]);
+        assert!(s.place.sealed().exists(), "nothing good is deleted");
+        fs::remove_file(&tmp).unwrap();
+        s.land(&store, &sealed).unwrap();
+        s.at(&store)
+            .vanilla(sealed.comm_r, Hash32([3; 32]))
+            .unwrap();
+    });
+}
+
+/// Reading the memory of a process at address 0 fails as a broken disk does.
+#[test]
+fn read_error_names_the_file_and_is_temporary() {
+    alone("read_error_names_the_file_and_is_temporary", |dir| {
+        let s = Sector::new(dir, 7);
+        let comm_r = s.sealed().comm_r;
+        let aux = cache_file(&s, "p_aux");
+        fs::remove_file(&aux).unwrap();
+        symlink("/proc/self/mem", &aux).unwrap();
+        let e = s.vanilla(comm_r, s.seed).unwrap_err();
+        assert_says(&e, Class::Temporary, &["read", "p_aux"]);
+    });
+}
+
+#[test]
+fn parameters_that_are_cut_off_are_named_and_do_not_kill() {
+    let name = "parameters_that_are_cut_off_are_named_and_do_not_kill";
+    let dir = tempfile::tempdir().unwrap();
+    let own = std::env::var_os("FIL_PROOFS_PARAMETER_CACHE");
+    let params = own.map_or_else(|| dir.path().to_owned(), PathBuf::from);
+    isolated(name, &params, |scratch| {
+        let all = needed(PROOF).unwrap();
+        let porep = all.iter().find(|n| n.purpose == Purpose::PoRep).unwrap();
+        // What a manifest says of parameters that were whole.
+        let entry = |name: &String| {
+            let text = r#"{"sizeBytes": 4000, "modifiedNs": 0, "sha256": "", "origin": "Made"}"#;
+            format!("{name:?}: {text}")
+        };
+        let entries: Vec<_> = porep.files.iter().map(entry).collect();
+        let manifest = format!(r#"{{"version": 1, "files": {{{}}}}}"#, entries.join(","));
+        fs::write(params.join("filstar-params.json"), manifest).unwrap();
+        for file in &porep.files {
+            fs::write(params.join(file), [0; 1000]).unwrap();
+        }
+        let s = Sector::new(scratch, 7);
+        s.sealed();
+        s.c1().unwrap();
+        let e = s.c2().unwrap_err();
+        let words = [
+            porep.files[0].as_str(),
+            "1000 bytes instead of 4000",
+            "sealer-pod params",
+        ];
+        assert_says(&e, Class::Temporary, &words);
+    });
+}
