@@ -6,7 +6,7 @@ SHELL := bash
 export FILSTAR_CACHE ?= $(HOME)/.cache/filstar
 export CARGO_TARGET_DIR ?= $(FILSTAR_CACHE)/target
 
-.PHONY: help demo test check bench cluster cluster-down params images crds clean
+.PHONY: help demo test check bench bench-planner cluster cluster-down params images crds clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -25,6 +25,9 @@ test: ## Everything that must hold: check, licences, and the end-to-end tests on
 
 bench: ## Times of the seal of one 2 KiB sector on this machine
 	@scripts/bench
+
+bench-planner: ## Times of the planner on a large world, and how well servers are packed; target/bench/planner.json
+	@scripts/bench-planner
 
 cluster: ## Start the local two-node Kubernetes; then: eval "$$(tests/cluster/env)"
 	@tests/cluster/up
