@@ -63,7 +63,7 @@ pub(crate) struct Seal {
     #[arg(long, env = "FILSTAR_CPUSET")]
     pub(crate) cpuset: Option<String>,
     /// GPUs that were promised.
-    #[arg(long, env = "FILSTAR_GPUS", default_value_t = 0)]
+    #[arg(long, env = "FILSTAR_GPU_COUNT", default_value_t = 0)]
     pub(crate) gpus: u32,
     /// Huge pages that were promised, as size and amount, such as `1Gi:64Gi`.
     #[arg(long, env = "FILSTAR_HUGEPAGES")]

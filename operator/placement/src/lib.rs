@@ -5,6 +5,7 @@
 //! The same code plans in the operator and prints in `sealer-pod agent --print`.
 
 mod admit;
+mod describe;
 mod inventory;
 mod lane;
 pub mod layouts;
@@ -14,6 +15,7 @@ mod reason;
 mod server;
 
 pub use admit::{Full, Kind, Limits, Load};
+pub use describe::describe;
 pub use inventory::Allocatable;
 pub use lane::{GroupRule, Invalid, LaneRequest};
 pub use pack::{Held, LeftOver, PodPlan, ServerPlan, place};

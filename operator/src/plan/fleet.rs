@@ -85,7 +85,7 @@ impl Fleet {
         fleet
     }
 
-    /// Plans the nodes anew of which something changed. Returns whether there were any.
+    /// Plans the nodes anew of which something changed. Returns whether their pods did.
     pub fn update(&mut self, world: &World) -> bool {
         let mut moved = false;
         let tenants = tenants(world);
@@ -121,19 +121,28 @@ impl Fleet {
             if here.is_empty() && !self.nodes.contains_key(&id.name) {
                 continue;
             }
-            moved = true;
-            self.forget(&id.name);
+            let before = self.forget(&id.name);
             if !here.is_empty() {
                 self.plan_node(world, node, &id.name, here, key);
             }
+            moved |= before != self.on(&id.name);
         }
         moved
     }
 
-    fn forget(&mut self, node: &str) {
-        for id in self.nodes.remove(node).map(|n| n.pods).unwrap_or_default() {
-            self.pods.remove(&id);
-        }
+    /// Takes a node out. Returns what was planned for it.
+    fn forget(&mut self, node: &str) -> Vec<(Id, Planned)> {
+        let pods = self.nodes.remove(node).map(|n| n.pods).unwrap_or_default();
+        pods.into_iter()
+            .filter_map(|id| self.pods.remove_entry(&id))
+            .collect()
+    }
+
+    /// What is planned for a node.
+    fn on(&self, node: &str) -> Vec<(Id, Planned)> {
+        let pods = self.nodes.get(node).into_iter().flat_map(|n| &n.pods);
+        pods.filter_map(|id| Some((id.clone(), self.pods.get(id)?.clone())))
+            .collect()
     }
 
     /// The nodes that a group's selector names, each with what keeps the group away.
@@ -188,11 +197,16 @@ impl Fleet {
                 break plan;
             };
             let tenant = tenants.remove(at);
-            note(tenant.id, Some(problem), false, words(&plan, &tenant.owner));
+            note(
+                tenant.id,
+                Some(problem),
+                false,
+                words(&plan, &tenant.owner, known),
+            );
         };
         let mut pods = Vec::new();
         for tenant in tenants {
-            let left = words(&plan, &tenant.owner);
+            let left = words(&plan, &tenant.owner, known);
             note(tenant.id, key.pause.clone(), key.pause.is_some(), left);
             for pod in plan.pods.iter().filter(|p| p.owner == tenant.owner) {
                 let lanes = &tenant.group.spec.lanes;
@@ -374,7 +388,7 @@ fn first_lacking(tenants: &[&Tenant<'_>], plan: &ServerPlan) -> Option<(usize, S
 }
 
 /// What a group leaves over on a node, for people.
-fn words(plan: &ServerPlan, owner: &str) -> String {
+fn words(plan: &ServerPlan, owner: &str, known: bool) -> String {
     let words = plan.left.iter().filter_map(|left| match left {
         LeftOver::Pod {
             owner: o,
@@ -382,7 +396,8 @@ fn words(plan: &ServerPlan, owner: &str) -> String {
             pods,
             why,
         } => (o == owner).then(|| format!("{pods} of lane {lane}: {why}")),
-        LeftOver::Group { group, why, .. } => Some(format!("core group {group}: {why}")),
+        // Without an agent CPUs are only counted: there are no core groups to speak of.
+        LeftOver::Group { group, why, .. } => known.then(|| format!("core group {group}: {why}")),
     });
     words.collect::<Vec<_>>().join("; ")
 }

@@ -17,6 +17,10 @@ use crate::plan::pods;
 use crate::world::pod::{condition, refusal};
 use crate::world::{Id, Now, World};
 
+/// Pods that the status has room for.
+const PODS: usize = 1000;
+/// Nodes of which the status says what is left over.
+const LEFT_OVER: usize = 200;
 /// Nodes named in one message.
 const NAMED: usize = 5;
 
@@ -44,8 +48,9 @@ pub(super) fn status(
         .filter(|f| f.problem.is_none() && !f.left_over.is_empty())
         .map(|f| NodeFit {
             node: f.node.clone(),
-            reason: f.left_over.clone(),
+            reason: f.left_over.chars().take(500).collect(),
         })
+        .take(LEFT_OVER)
         .collect();
     let pods = pod_statuses(world, fleet, id);
     let wanted = fleet
@@ -126,6 +131,7 @@ fn pod_statuses(world: &World, fleet: &Fleet, id: &Id) -> Vec<PodStatus> {
             why: fleet.pod(pod_id).map(|p| why(&p.plan)),
         }
     })
+    .take(PODS)
     .collect()
 }
 

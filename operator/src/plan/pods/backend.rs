@@ -102,7 +102,7 @@ fn common(lane: &Lane) -> Map<String, Value> {
 fn environment(lane: &Lane, cpus: usize) -> Vec<Value> {
     let mut env = vec![json!({"name": "FILSTAR_CPUS", "value": cpus.to_string()})];
     if lane.gpus > 0 {
-        env.push(json!({"name": "FILSTAR_GPUS", "value": lane.gpus.to_string()}));
+        env.push(json!({"name": "FILSTAR_GPU_COUNT", "value": lane.gpus.to_string()}));
     }
     if let Some(huge) = &lane.hugepages {
         let text = format!("{}:{}", huge.size.as_str(), huge.amount);
