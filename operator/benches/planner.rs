@@ -1,18 +1,16 @@
 //! Times of the planner on a large world, and how well published servers are packed. planner FILE writes
 //! `[{name, ours, unit}]` there; without FILE it prints only.
 
-#![allow(
-    missing_docs,
+#![expect(
     clippy::unwrap_used,
     reason = "a measurement, which stops at what it does not expect"
 )]
-
-#[allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    reason = "shared with tests, which use more of it"
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "it follows the actions that change what is measured"
 )]
+
+#[expect(dead_code, reason = "shared with tests, which use more of it")]
 #[path = "../tests/plan/support.rs"]
 mod support;
 

@@ -5,7 +5,7 @@ use filstar_crds::LanePhase;
 use crate::admit::{Kind, size};
 use crate::lane::LaneRequest;
 use crate::layouts::lane;
-use crate::pack::{LeftOver, ServerPlan, place};
+use crate::pack::{LeftOver, PodPlan, ServerPlan, place};
 use crate::server::{CoreGroup, Server, write_cpus};
 
 const GIB: u64 = 1 << 30;
@@ -15,22 +15,24 @@ const GIB: u64 = 1 << 30;
 pub fn describe(server: &Server) -> String {
     let lanes = lanes(server);
     let plan = place(server, &lanes, &[]);
-    let mut text = "\nwith one lane for each core group, for sectors of 32 GiB:\n".to_owned();
-    for lane in &lanes {
-        let pods = lane
-            .pods
-            .map_or("pods: Auto".to_owned(), |n| format!("pods: {n}"));
-        text += &format!(
-            "  lane {}: cpus {}, memory {}, gpus {}, {pods}\n",
+    let mut lines = vec![
+        String::new(),
+        "with one lane for each core group, for sectors of 32 GiB:".to_owned(),
+    ];
+    lines.extend(lanes.iter().map(|lane| {
+        let pods = lane.pods.map_or("Auto".to_owned(), |n| n.to_string());
+        format!(
+            "  lane {}: cpus {}, memory {}, gpus {}, pods: {pods}",
             lane.name,
             lane.cpus,
             size(lane.memory),
             lane.gpus
-        );
-    }
-    text.push_str(&pods(&plan));
-    text.push_str(&left(&plan));
-    text
+        )
+    }));
+    lines.extend(pods(&plan));
+    lines.extend(left(&plan));
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 fn lanes(server: &Server) -> Vec<LaneRequest> {
@@ -58,41 +60,34 @@ fn lanes(server: &Server) -> Vec<LaneRequest> {
     lanes
 }
 
-fn pods(plan: &ServerPlan) -> String {
-    let mut text = String::new();
-    for pod in &plan.pods {
+fn pods(plan: &ServerPlan) -> Vec<String> {
+    let line = |pod: &PodPlan| {
         let what = if pod.lane == "pc1" {
             format!(", {} sectors in PC1", pod.limits.most(Kind::Pc1))
         } else {
             String::new()
         };
         let why: Vec<String> = pod.why.iter().map(ToString::to_string).collect();
-        text += &format!(
-            "  pod {}-{}: core groups {}, cpus {}{what}: {}\n",
+        format!(
+            "  pod {}-{}: core groups {}, cpus {}{what}: {}",
             pod.lane,
             pod.index,
             write_cpus(&pod.groups),
             write_cpus(&pod.cpus),
             why.join("; ")
-        );
-    }
-    text
+        )
+    };
+    plan.pods.iter().map(line).collect()
 }
 
-fn left(plan: &ServerPlan) -> String {
-    let mut text = String::new();
-    for left in &plan.left {
-        let line = match left {
-            LeftOver::Pod {
-                lane, pods, why, ..
-            } => format!("{pods} of lane {lane}: {why}"),
-            LeftOver::Group { group, numa, why } => {
-                format!("core group {group} of NUMA node {numa}: {why}")
-            }
-        };
-        text.push_str("  left over: ");
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text
+fn left(plan: &ServerPlan) -> Vec<String> {
+    let line = |left: &LeftOver| match left {
+        LeftOver::Pod {
+            lane, pods, why, ..
+        } => format!("  left over: {pods} of lane {lane}: {why}"),
+        LeftOver::Group { group, numa, why } => {
+            format!("  left over: core group {group} of NUMA node {numa}: {why}")
+        }
+    };
+    plan.left.iter().map(line).collect()
 }

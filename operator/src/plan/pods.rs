@@ -75,9 +75,12 @@ pub(super) fn one(
 fn with_access(actions: Vec<Action>) -> Vec<Action> {
     let namespaces: BTreeSet<String> = actions
         .iter()
-        .filter_map(|action| match action {
-            Action::CreatePod { pod } => pod.namespace(),
-            _ => None,
+        .filter_map(|action| {
+            if let Action::CreatePod { pod } = action {
+                pod.namespace()
+            } else {
+                None
+            }
         })
         .collect();
     let access = namespaces

@@ -78,18 +78,18 @@ pub(crate) fn broken(promised: Promised, present: &Present) -> Option<(&'static 
 
 /// What to add to the message about CPUs; empty when nothing was promised.
 pub(crate) fn words(promised: Promised, present: &Present) -> String {
-    let mut words = String::new();
+    let mut words = Vec::new();
     if promised.gpus > 0 {
         let each = present.gpus.iter().map(|(id, numa)| match numa {
             Some(numa) => format!("{id} on NUMA node {numa}"),
             None => format!("{id}, NUMA node not told"),
         });
-        words = format!(", GPUs {}", each.collect::<Vec<_>>().join("; "));
+        words.push(format!(", GPUs {}", each.collect::<Vec<_>>().join("; ")));
     }
     if promised.huge.is_some() {
-        words.push_str(&format!(", huge pages {} MiB", present.huge >> 20));
+        words.push(format!(", huge pages {} MiB", present.huge >> 20));
     }
-    words
+    words.concat()
 }
 
 /// The NUMA nodes that have one of some CPUs.
