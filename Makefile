@@ -6,7 +6,7 @@ SHELL := bash
 export FILSTAR_CACHE ?= $(HOME)/.cache/filstar
 export CARGO_TARGET_DIR ?= $(FILSTAR_CACHE)/target
 
-.PHONY: help demo test check bench bench-sealing cluster cluster-down params images crds clean
+.PHONY: help demo test check bench bench-sealing bench-planner cluster cluster-down params images crds clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -23,11 +23,14 @@ check: ## What one runs all day: format, lints, unit tests, generated files, cha
 test: ## Everything that must hold: check, licences, and the end-to-end tests on a real cluster (root or sudo)
 	@scripts/test
 
-bench: bench-sealing ## All benchmarks: the kernels, and the seal of one 2 KiB sector step by step
+bench: bench-sealing bench-planner ## All benchmarks: the kernels, and the seal of one 2 KiB sector step by step
 	@scripts/bench
 
 bench-sealing: ## Our kernels and the stock library's side by side; target/bench/sealing.json (FILSTAR_BENCH_SIZE, _ONLY)
 	@scripts/bench-sealing
+
+bench-planner: ## Times of the planner on a large world, and how well servers are packed; target/bench/planner.json
+	@scripts/bench-planner
 
 cluster: ## Start the local two-node Kubernetes; then: eval "$$(tests/cluster/env)"
 	@tests/cluster/up

@@ -54,8 +54,9 @@ pub use postbatch::{
     ProverLane, ProverReport, SkippedSector,
 };
 pub use sealinggroup::{
-    Backend, Concurrency, DrainSpec, Finalize, Lane, LanePhase, NodeFit, Placement,
-    PlacementPolicy, PodStatus, Scratch, SealingGroup, SealingGroupSpec, SealingGroupStatus,
+    Backend, Count, DrainSpec, Finalize, Lane, LaneCoreGroupOrder, LaneCoreGroups, LaneHugePages,
+    LanePageSize, LanePhase, NodeFit, Placement, PlacementPolicy, PodStatus, Refusal, Scratch,
+    SealingGroup, SealingGroupSpec, SealingGroupStatus,
 };
 pub use sealingnode::{
     CoreGroup, DiskKind, Gpu, GpuHealth, HugePages, Inventory, KubeletPolicies, Maintenance,

@@ -29,6 +29,10 @@ pub mod annotations {
     /// On Nodes: `ours` while the cordon is ours, `lifted` when somebody took our cordon away. Only a cordon that is
     /// ours is ever undone.
     pub const CORDON: &str = "filstar.io/cordon";
+    /// On sealer pods of backend Agent: the CPUs that the pod binds itself to, a list such as `8-15`.
+    pub const CPUS: &str = "filstar.io/cpus";
+    /// On sealer pods: the pod's number in its lane on its node.
+    pub const INDEX: &str = "filstar.io/index";
 }
 
 /// Finalizers.

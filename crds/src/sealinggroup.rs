@@ -1,10 +1,11 @@
 //! `SealingGroup`: servers that seal together for one Miner.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{LocalRef, NotOnChain, Toleration};
@@ -106,7 +107,8 @@ pub struct Scratch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
-    /// Who hands out CPUs. Default `Kubelet`: Guaranteed pods and the static CPU manager.
+    /// Who hands out CPUs. Default `Kubelet`: Guaranteed pods and the static CPU manager. `Agent`: Filstar itself,
+    /// on nodes that nothing else uses.
     #[serde(default)]
     pub backend: Backend,
     /// `Required` (default): a pod that cannot prove its CPUs does not compute. `Preferred`: it does, and says so.
@@ -120,6 +122,9 @@ pub enum Backend {
     /// Kubelet's static CPU manager and topology manager.
     #[default]
     Kubelet,
+    /// Filstar: core groups of the node agent's inventory are assigned to pods, and the sealer binds itself to
+    /// them. For nodes that nothing else uses.
+    Agent,
 }
 
 /// Whether a pod that cannot prove its placement computes.
@@ -133,7 +138,7 @@ pub enum PlacementPolicy {
 }
 
 /// One pod on each node of the group.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lane {
     /// Name, unique in the group.
@@ -147,25 +152,218 @@ pub struct Lane {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub phases: Vec<LanePhase>,
     /// Whole CPUs of the pod, exclusive to it. 0 shares those that the node's other pods share, and needs
-    /// `placement.policy: Preferred`: for trials and small machines.
+    /// `placement.policy: Preferred`: for trials and small machines. With `coreGroups` they are rounded up to whole
+    /// core groups.
     #[schemars(range(min = 0, max = 1024))]
     pub cpus: u32,
     /// Memory of the pod, such as `64Gi`.
     #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
     pub memory: String,
-    /// Tasks at once in the pod. Default 1.
+    /// Huge pages of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugepages: Option<LaneHugePages>,
+    /// GPUs of the pod (resource `nvidia.com/gpu`), on the NUMA node of its CPUs. Default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 64))]
+    pub gpus: u32,
+    /// Whole core groups (CPUs that share an L3 cache) on one NUMA node; needs the inventory of the node agent.
+    /// When left out, CPUs are only counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_groups: Option<LaneCoreGroups>,
+    /// Pods of this lane on a node: a number (default 1), or `Auto` for as many as core groups, memory, huge pages
+    /// and GPUs allow.
+    #[serde(default, skip_serializing_if = "Count::is_one")]
+    pub pods: Count,
+    /// Tasks at once in the pod: a number (default 1), or `Auto` for as many as its memory, cores and GPUs allow.
+    /// No task starts that the pod's memory does not hold. Changes count at once, without a restart.
     #[serde(default)]
-    pub concurrency: Concurrency,
+    pub concurrency: Count,
+    /// PC1 tasks at once while a window proof is due and a prover runs on the same node. Those that run go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 64))]
+    pub concurrency_during_post: Option<u32>,
+    /// Longest time, such as `5m`, that a pod which has just become ready waits for its first task; each pod
+    /// waits another part of it, so that not all pods of a cluster start at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    pub start_jitter: Option<String>,
+    /// Share of the pod's CPUs that one task's worker threads use. Default 0.92. Counts from the next task.
+    #[serde(default = "default_share", skip_serializing_if = "is_default_share")]
+    #[schemars(range(min = 0.05, max = 1.0))]
+    pub cpu_share: f64,
+    /// Tasks that may use one GPU at once. Default 1. Fewer where the card's memory does not hold so many.
+    #[serde(default = "default_one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 16))]
+    pub tasks_per_gpu: u32,
 }
 
-/// Tasks at once in a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Concurrency(#[schemars(range(min = 1, max = 64))] pub u32);
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
 
-impl Default for Concurrency {
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_one(n: &u32) -> bool {
+    *n == 1
+}
+
+fn default_one() -> u32 {
+    1
+}
+
+fn default_share() -> f64 {
+    0.92
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_default_share(share: &f64) -> bool {
+    share.to_bits() == default_share().to_bits()
+}
+
+/// Huge pages of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneHugePages {
+    /// Size of a page.
+    pub size: LanePageSize,
+    /// All of them together, such as `64Gi`.
+    #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(Mi|Gi|Ti)$"))]
+    pub amount: String,
+}
+
+/// Size of a huge page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum LanePageSize {
+    /// 2 MiB.
+    #[serde(rename = "2Mi")]
+    TwoMi,
+    /// 1 GiB.
+    #[serde(rename = "1Gi")]
+    OneGi,
+}
+
+impl LanePageSize {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TwoMi => "2Mi",
+            Self::OneGi => "1Gi",
+        }
+    }
+
+    /// In bytes.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::TwoMi => 2 << 20,
+            Self::OneGi => 1 << 30,
+        }
+    }
+}
+
+/// Which core groups a lane takes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneCoreGroups {
+    /// Numbers of the groups that may be taken; all when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub include: Vec<u32>,
+    /// `Reverse` (default) takes the highest numbers first, `Forward` the lowest.
+    #[serde(default)]
+    pub order: LaneCoreGroupOrder,
+    /// Leave the first group of the machine to the system. Default true.
+    #[serde(default = "default_true")]
+    pub skip_first: bool,
+}
+
+/// From which end core groups are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum LaneCoreGroupOrder {
+    /// The highest numbers first: the system's interrupts and daemons live in the lowest.
+    #[default]
+    Reverse,
+    /// The lowest numbers first.
+    Forward,
+}
+
+/// A number of 1 to 64, or `Auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// As many as the resources allow.
+    Auto,
+    /// So many.
+    Number(u32),
+}
+
+impl Count {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands over a reference"
+    )]
+    fn is_one(&self) -> bool {
+        *self == Self::Number(1)
+    }
+}
+
+impl Default for Count {
     fn default() -> Self {
-        Self(1)
+        Self::Number(1)
+    }
+}
+
+impl Serialize for Count {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("Auto"),
+            Self::Number(n) => serializer.serialize_u32(*n),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Number(u32),
+            Text(String),
+        }
+        match Either::deserialize(deserializer)? {
+            Either::Number(n) => Ok(Self::Number(n)),
+            Either::Text(text) if text == "Auto" => Ok(Self::Auto),
+            Either::Text(text) => Err(serde::de::Error::custom(format!(
+                "`{text}` is neither a number nor Auto"
+            ))),
+        }
+    }
+}
+
+impl JsonSchema for Count {
+    fn schema_name() -> Cow<'static, str> {
+        "Count".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "minimum": 1,
+            "maximum": 64,
+            "pattern": "^Auto$",
+        })
     }
 }
 
@@ -269,6 +467,36 @@ pub struct SealingGroupStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["node".into()]))]
     #[schemars(length(max = 1000))]
     pub unfit_nodes: Vec<NodeFit>,
+    /// What the lanes leave over on nodes that they fit, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["node".into()]))]
+    #[schemars(length(max = 1000))]
+    pub left_over: Vec<NodeFit>,
+    /// Nodes whose kubelet refused pods, and when the next is made there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["node".into()]))]
+    #[schemars(length(max = 1000))]
+    pub refusals: Vec<Refusal>,
+}
+
+/// A node whose kubelet refuses pods.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// Name of the node.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// How often in a row.
+    pub count: u32,
+    /// Kubelet's words, the last ones.
+    #[schemars(length(max = 512))]
+    pub reason: String,
+    /// No pod is made there before.
+    pub next: Time,
+    /// Uids of pods that are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub pods: Vec<String>,
 }
 
 /// One sealer pod.
@@ -289,6 +517,10 @@ pub struct PodStatus {
     /// What the kernel says, such as `cpus 1 of 1 asked, memory nodes 0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<String>,
+    /// Why it is there, such as `core groups 14-15 of NUMA node 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub why: Option<String>,
 }
 
 /// A node that cannot take the group's lanes.

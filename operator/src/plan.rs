@@ -6,6 +6,7 @@
 mod bookings;
 mod cleanup;
 pub mod drain;
+pub mod fleet;
 pub(crate) mod message;
 pub mod names;
 pub mod pledge;
@@ -15,15 +16,98 @@ mod post;
 pub mod recover;
 mod sector;
 
+use std::collections::BTreeSet;
+
 use bookings::Bookings;
+use fleet::Fleet;
 
 use crate::action::Action;
-use crate::world::{Now, World};
+use crate::world::{Changes, Id, Now, World};
+
+/// Sectors without a node that are looked at again when something is freed. Each finds the next place or none.
+const NEXT_IN_LINE: usize = 8;
 
 /// What to do next, in order. Nothing to do is an empty plan.
 pub fn plan(world: &World, now: Now) -> Vec<Action> {
-    let mut bookings = Bookings::of(world);
-    let mut ledger = pledge::Ledger::of(world);
+    Planner::default().full(world, now)
+}
+
+/// Plans, and keeps what the next plan can use.
+#[derive(Debug, Default)]
+pub struct Planner {
+    fleet: Fleet,
+    books: Option<Books>,
+}
+
+/// What is booked: places on nodes, and what gates count.
+#[derive(Debug)]
+struct Books {
+    bookings: Bookings,
+    ledger: pledge::Ledger,
+}
+
+impl Planner {
+    /// Where pods were placed last.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// What to do next, from the whole world and nothing else.
+    pub fn full(&mut self, world: &World, now: Now) -> Vec<Action> {
+        self.fleet.update(world);
+        let books = self.books.insert(Books {
+            bookings: Bookings::of(world, &self.fleet),
+            ledger: pledge::Ledger::of(world),
+        });
+        everything(world, now, &self.fleet, books)
+    }
+
+    /// The same, but the books are kept and only what changed, or was booked by a plan that may have come to nothing,
+    /// is entered again. With changes of other kinds they are opened anew.
+    pub fn whole(&mut self, world: &World, now: Now, changes: &Changes) -> Vec<Action> {
+        let moved = self.fleet.update(world);
+        match &mut self.books {
+            Some(books) if !moved && !changes.other => {
+                books.bookings.renew(world, &self.fleet, changes);
+                books.ledger = pledge::Ledger::of(world);
+                everything(world, now, &self.fleet, books)
+            }
+            Some(_) | None => self.full(world, now),
+        }
+    }
+
+    /// What follows at once from changes of sectors and pods: for these, and for sectors that wait for what they
+    /// free. All else is left to the next full plan.
+    pub fn changed(&mut self, world: &World, now: Now, changes: &Changes) -> Vec<Action> {
+        let Some(Books { bookings, ledger }) = &mut self.books else {
+            return self.full(world, now);
+        };
+        let mut again: BTreeSet<Id> = changes.sectors.clone();
+        for id in &changes.pods {
+            let (touched, place) = bookings.note_pod(world, &self.fleet, id, world.pods.get(id));
+            again.extend(touched);
+            if let Some((group, node)) = place {
+                again.extend(bookings.waiting(&group, &node, NEXT_IN_LINE));
+            }
+        }
+        for id in &changes.sectors {
+            let sector = world.sectors.get(id);
+            let node = bookings.enter(id, sector);
+            if let (Some(sector), Some(node)) = (sector, node) {
+                let group = Id::new(&id.namespace, &sector.spec.group_ref.name);
+                again.extend(bookings.waiting(&group, &node, NEXT_IN_LINE));
+            }
+        }
+        let mut actions = sector::some(world, now, (bookings, ledger), &again);
+        for id in &changes.pods {
+            actions.extend(pods::one(world, now, &self.fleet, bookings, id));
+        }
+        actions
+    }
+}
+
+fn everything(world: &World, now: Now, fleet: &Fleet, books: &mut Books) -> Vec<Action> {
+    let Books { bookings, ledger } = books;
     let mut actions = Vec::new();
     // Money first: a proof that is due waits for nobody.
     actions.extend(message::plan(world, now));
@@ -31,9 +115,9 @@ pub fn plan(world: &World, now: Now) -> Vec<Action> {
     actions.extend(recover::plan(world));
     // What a drain must not break is guarded before a sector goes further.
     actions.extend(drain::plan(world, now, bookings.closing()));
-    actions.extend(sector::plan(world, now, &mut bookings, &mut ledger));
-    actions.extend(pods::plan(world, now, &bookings));
-    actions.extend(pledge::plan(world, now, &mut ledger));
+    actions.extend(sector::plan(world, now, bookings, ledger));
+    actions.extend(pods::plan(world, now, fleet, bookings));
+    actions.extend(pledge::plan(world, now, ledger));
     actions.extend(cleanup::plan(world, now));
     actions
 }

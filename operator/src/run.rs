@@ -27,7 +27,7 @@ use crate::observe::{Connections, Observer};
 use crate::secrets::Secrets;
 use crate::serve;
 use crate::watch::{self as watches, Event};
-use crate::world::{Id, Now, World};
+use crate::world::{Changes, Id, Now, World};
 use crate::{plan, status};
 
 use pacing::Pacing;
@@ -37,6 +37,11 @@ use perform::Outcome;
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// A plan is made at least so often, since some decisions wait for a time.
 const TICK: Duration = Duration::from_secs(30);
+/// After a change of a sector or a pod the whole is planned anew so much later; what follows from the change itself is
+/// planned at once.
+const WHOLE: Duration = Duration::from_secs(1);
+/// More changes at once are planned as a whole.
+const MANY: usize = 64;
 /// How long writes under way may take after we are told to end.
 const DRAIN: Duration = Duration::from_secs(6);
 /// After a start the first plan waits so long for the first word of each chain, so that nothing is said of a chain
@@ -176,6 +181,12 @@ struct Brain {
     ready: Option<Instant>,
     /// When the oldest change came that no plan has seen.
     dirty: Option<Instant>,
+    planner: plan::Planner,
+    /// Whether something changed that only a plan of the whole sees.
+    whole: bool,
+    /// When the whole was planned last, and whether only changes were planned since.
+    planned: Instant,
+    owed: bool,
 }
 
 impl Brain {
@@ -226,6 +237,10 @@ impl Brain {
             leading: false,
             ready: None,
             dirty: None,
+            planner: plan::Planner::default(),
+            whole: true,
+            planned: Instant::now(),
+            owed: false,
         }
     }
 
@@ -259,7 +274,8 @@ impl Brain {
     fn due(&self, last: Instant) -> Instant {
         let tick = last + TICK;
         let dirty = self.dirty.map(|since| since + DEBOUNCE);
-        [dirty, self.pacing.next()]
+        let owed = self.owed.then(|| self.planned + WHOLE);
+        [dirty, owed, self.pacing.next()]
             .into_iter()
             .flatten()
             .fold(tick, Instant::min)
@@ -281,7 +297,7 @@ impl Brain {
     fn absorb(&mut self, event: Event) {
         match event {
             Event::Change(change) => {
-                if change(&mut self.world) {
+                if self.take_in(change) {
                     self.touch();
                 }
             }
@@ -297,10 +313,50 @@ impl Brain {
         }
     }
 
+    /// Takes a change in; notes if it is of a kind that only a plan of the whole sees.
+    fn take_in(&mut self, change: crate::watch::Change) -> bool {
+        let before = self.world.small_changes();
+        let news = change(&mut self.world);
+        self.whole |= news && self.world.small_changes() == before;
+        news
+    }
+
+    /// Plans what follows from a few changes alone, if that is all that happened.
+    async fn small_round(&mut self, changes: &Changes) -> bool {
+        let due = self.owed && self.planned.elapsed() >= WHOLE;
+        let many = changes.sectors.len() + changes.pods.len() > MANY;
+        let none = changes.sectors.is_empty() && changes.pods.is_empty();
+        if self.whole || changes.other || many || none || due || !self.leading {
+            return false;
+        }
+        let now = Now {
+            wall: Timestamp::now(),
+        };
+        self.owed = true;
+        let timer = self.metrics.plan_seconds.start_timer();
+        let actions = self.planner.changed(&self.world, now, changes);
+        timer.observe_duration();
+        self.perform(actions).await;
+        true
+    }
+
     /// One plan and what follows from it.
     async fn round(&mut self) {
         self.dirty = None;
         self.pacing.forget_old();
+        let changes = self.world.take_changes();
+        let may = self.synced.load(Ordering::Acquire) && self.role.borrow().leads();
+        if may && self.small_round(&changes).await {
+            return;
+        }
+        // Of what the last plan did not see, too.
+        let changes = Changes {
+            other: changes.other || !self.leading,
+            ..changes
+        };
+        self.whole = false;
+        self.owed = false;
+        self.planned = Instant::now();
         if !self.synced.load(Ordering::Acquire) {
             return;
         }
@@ -310,10 +366,11 @@ impl Brain {
                 wall: Timestamp::now(),
             };
             let timer = self.metrics.plan_seconds.start_timer();
-            let actions = plan::plan(&self.world, now);
+            let actions = self.planner.whole(&self.world, now, &changes);
             timer.observe_duration();
             self.perform(actions).await;
-            self.perform(status::status(&self.world, now)).await;
+            let said = status::with_fleet(&self.world, now, self.planner.fleet());
+            self.perform(said).await;
             // What was written may raise new questions.
             self.observer.follow(&mut self.world);
         }

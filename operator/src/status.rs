@@ -15,18 +15,24 @@ use filstar_crds::{Conditions, set_condition};
 use kube::{Resource, ResourceExt};
 
 use crate::action::{Action, StatusPatch};
+use crate::plan::fleet::Fleet;
 use crate::plan::pledge;
 use crate::world::{Id, Index, Now, World};
 
 /// Statuses that changed.
 pub fn status(world: &World, now: Now) -> Vec<Action> {
+    with_fleet(world, now, &Fleet::of(world))
+}
+
+/// The same with pods that are placed already.
+pub fn with_fleet(world: &World, now: Now, fleet: &Fleet) -> Vec<Action> {
     let mut actions = Vec::new();
     let ledger = pledge::Ledger::of(world);
     collect(&mut actions, &world.miners, |id, o| {
         miner::status(world, now, id, o).map(StatusPatch::Miner)
     });
     collect(&mut actions, &world.groups, |id, o| {
-        group::status(world, now, &ledger, id, o).map(StatusPatch::Group)
+        group::status(world, now, (fleet, &ledger), id, o).map(StatusPatch::Group)
     });
     collect(&mut actions, &world.policies, |id, o| {
         policy::status(world, now, id, o).map(StatusPatch::Policy)

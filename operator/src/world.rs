@@ -7,8 +7,10 @@
 pub mod chain;
 pub mod facts;
 mod index;
+pub mod pod;
+mod select;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use filstar_crds::{
     ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, SealingNode, Sector, SectorStore,
@@ -20,6 +22,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 pub use chain::{ChainFacts, ChainProblem, ChainView, Faults, Lookup, SenderFacts};
 pub use facts::{Invalid, MinerFacts};
 pub use index::{Id, Index};
+pub use select::selects;
 
 /// The time by which a plan is made. Chain time comes from chain views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +104,42 @@ pub struct World {
     pub chains: BTreeMap<Id, ChainView>,
 }
 
+/// What changed since the last plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Sectors, also those that are gone.
+    pub sectors: BTreeSet<Id>,
+    /// Pods, also those that are gone.
+    pub pods: BTreeSet<Id>,
+    /// Something of another kind.
+    pub other: bool,
+}
+
 impl World {
+    /// What changed in the indexes since the last call. Chain views are not counted.
+    pub fn take_changes(&mut self) -> Changes {
+        let other = [
+            self.miners.take_changed().is_empty(),
+            self.groups.take_changed().is_empty(),
+            self.policies.take_changed().is_empty(),
+            self.stores.take_changed().is_empty(),
+            self.batches.take_changed().is_empty(),
+            self.messages.take_changed().is_empty(),
+            self.nodes.take_changed().is_empty(),
+            self.sealing_nodes.take_changed().is_empty(),
+        ];
+        Changes {
+            sectors: self.sectors.take_changed(),
+            pods: self.pods.take_changed(),
+            other: other.contains(&false),
+        }
+    }
+
+    /// Grows with every change of a sector or a pod.
+    pub fn small_changes(&self) -> u64 {
+        self.sectors.version() + self.pods.version()
+    }
+
     /// What the chain says of a miner, if it is known and young enough to decide upon.
     pub fn chain(&self, miner: &Id) -> Option<&ChainFacts> {
         self.chains.get(miner).and_then(ChainView::usable)

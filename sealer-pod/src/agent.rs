@@ -99,8 +99,8 @@ fn printed(arguments: &Arguments) -> anyhow::Result<String> {
 }
 
 /// What the planner makes of the machine, below what the agent makes of it.
-fn planned(_inventory: &Inventory) -> String {
-    String::new()
+fn planned(inventory: &Inventory) -> String {
+    filstar_placement::describe(&filstar_placement::Server::of(inventory, None))
 }
 
 struct Agent {

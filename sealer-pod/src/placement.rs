@@ -3,9 +3,13 @@
 //! In: `/proc/self/status`, the cpuset cgroup (v1 and v2), `sched_getaffinity`. Out: a verdict.
 //! Reading is apart from judging, so that judging is tested as data.
 
+pub(crate) mod devices;
+
 use std::{fs, path::Path};
 
-use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
+
+use self::devices::{Present, Promised};
 
 /// What the kernel says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +20,19 @@ pub(crate) struct Found {
     pub(crate) cgroup: Option<Vec<u32>>,
     /// Memory nodes, as a list such as `0-1`.
     pub(crate) memory_nodes: String,
+    /// GPUs and huge pages.
+    pub(crate) present: Present,
+}
+
+/// What was promised.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Exclusive CPUs; 0 asks for shared ones.
+    pub(crate) cpus: u32,
+    /// The very CPUs, where we bind ourselves.
+    pub(crate) cpuset: Option<Vec<u32>>,
+    /// GPUs and huge pages.
+    pub(crate) devices: Promised,
 }
 
 /// Whether a promise was kept.
@@ -29,16 +46,46 @@ pub(crate) struct Verdict {
     pub(crate) message: String,
 }
 
+/// Binds all threads of this process to `cpus`; those to come and child processes inherit it.
+///
+/// # Errors
+/// What the kernel says: it refuses when none of them is in our cgroup's set.
+pub(crate) fn bind(cpus: &[u32]) -> std::io::Result<()> {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        let cpu = *cpu as usize;
+        if cpu < CpuSet::MAX_CPU {
+            set.set(cpu);
+        }
+    }
+    for task in fs::read_dir("/proc/self/task")? {
+        let name = task?.file_name();
+        let thread = name
+            .to_str()
+            .and_then(|n| n.parse().ok())
+            .and_then(Pid::from_raw);
+        match thread.map(|thread| sched_setaffinity(Some(thread), &set)) {
+            // A thread that has just ended needs no CPUs.
+            None | Some(Ok(()) | Err(rustix::io::Errno::SRCH)) => {}
+            Some(Err(e)) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Asks the kernel.
-pub(crate) fn find() -> Found {
+pub(crate) fn find(asked: &Asked) -> Found {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let cgroup = [
         "/sys/fs/cgroup/cpuset.cpus.effective",
         "/sys/fs/cgroup/cpuset/cpuset.effective_cpus",
         "/sys/fs/cgroup/cpuset/cpuset.cpus",
     ];
+    let cpus = affinity();
+    let visible = std::env::var("NVIDIA_VISIBLE_DEVICES").unwrap_or_default();
     Found {
-        cpus: affinity(),
+        present: devices::find(Path::new("/"), &visible, asked.devices, &cpus),
+        cpus,
         cgroup: cgroup.iter().find_map(|p| read_list(Path::new(p))),
         memory_nodes: field(&status, "Mems_allowed_list:")
             .unwrap_or("unknown")
@@ -46,8 +93,27 @@ pub(crate) fn find() -> Found {
     }
 }
 
-/// Compares what was found with the number of exclusive CPUs asked for; 0 asks for shared ones.
-pub(crate) fn judge(found: &Found, asked: u32) -> Verdict {
+/// Compares what was found with what was promised.
+pub(crate) fn judge(found: &Found, asked: &Asked) -> Verdict {
+    let mut verdict = judge_cpus(found, asked);
+    if !verdict.verified {
+        return verdict;
+    }
+    match devices::broken(asked.devices, &found.present) {
+        None => verdict
+            .message
+            .push_str(&devices::words(asked.devices, &found.present)),
+        Some((reason, text)) => {
+            verdict.verified = false;
+            verdict.reason = reason;
+            verdict.message = format!("{}, but {text}", verdict.message);
+        }
+    }
+    verdict
+}
+
+fn judge_cpus(found: &Found, wanted: &Asked) -> Verdict {
+    let asked = wanted.cpus;
     let count = found.cpus.len();
     let memory = &found.memory_nodes;
     let set = to_list(&found.cpus);
@@ -60,6 +126,28 @@ pub(crate) fn judge(found: &Found, asked: u32) -> Verdict {
         };
     }
     let numbers = format!("cpus {count} ({set}) of {asked} asked, memory nodes {memory}");
+    if let Some(cpuset) = &wanted.cpuset {
+        let verified = found.cpus == *cpuset;
+        let message = if verified {
+            format!("{numbers}, bound by itself")
+        } else {
+            format!(
+                "{numbers}: it was to bind itself to {}; its node must be its own, and kubelet must not give these \
+                 cpus to other pods",
+                to_list(cpuset)
+            )
+        };
+        let reason = if verified {
+            "Verified"
+        } else {
+            "CpusetMismatch"
+        };
+        return Verdict {
+            verified,
+            reason,
+            message,
+        };
+    }
     let asked = asked as usize;
     match &found.cgroup {
         Some(cgroup) if count == asked && cgroup.len() != asked => Verdict {
@@ -148,7 +236,52 @@ mod tests {
             cpus: cpus.to_vec(),
             cgroup,
             memory_nodes: "0".into(),
+            present: Present::default(),
         }
+    }
+
+    fn judge(found: &Found, cpus: u32) -> Verdict {
+        let asked = Asked {
+            cpus,
+            ..Asked::default()
+        };
+        super::judge(found, &asked)
+    }
+
+    #[test]
+    fn a_pod_that_binds_itself_must_have_the_very_cpus() {
+        let asked = Asked {
+            cpus: 2,
+            cpuset: Some(vec![2, 3]),
+            ..Asked::default()
+        };
+        let v = super::judge(&found(&[2, 3], Some(&[0, 1, 2, 3])), &asked);
+        assert!(v.verified, "{}", v.message);
+        let v = super::judge(&found(&[0, 1], None), &asked);
+        assert!(!v.verified && v.message.contains("2-3"), "{}", v.message);
+    }
+
+    #[test]
+    fn a_missing_gpu_is_a_mismatch_though_the_cpus_are_right() {
+        let asked = Asked {
+            cpus: 1,
+            devices: Promised {
+                gpus: 1,
+                huge: None,
+            },
+            ..Asked::default()
+        };
+        let v = super::judge(&found(&[1], None), &asked);
+        assert_eq!((v.verified, v.reason), (false, "GpuMismatch"));
+        assert!(v.message.contains("0 of 1 GPUs"), "{}", v.message);
+    }
+
+    #[test]
+    fn this_process_can_bind_itself_to_one_of_its_cpus() {
+        // In a thread of its own process image this would bind the tests too: all CPUs that we have are bound again.
+        let cpus = affinity();
+        bind(&cpus).unwrap();
+        assert_eq!(affinity(), cpus);
     }
 
     #[test]
@@ -192,6 +325,6 @@ mod tests {
 
     #[test]
     fn this_process_has_cpus() {
-        assert!(!find().cpus.is_empty());
+        assert!(!find(&Asked::default()).cpus.is_empty());
     }
 }

@@ -45,7 +45,8 @@ use crate::{
     commitment::{self, Kind},
     http::{self, Health},
     metrics::Metrics,
-    placement, pod, settings,
+    placement::{self, Asked},
+    pod, settings,
 };
 
 /// Most sectors that a partition has on any network.
@@ -104,7 +105,7 @@ impl Role {
             max_lag_epochs: settings.max_lag_epochs,
             genesis: None,
         };
-        let threads = placement::find().cpus.len().max(1);
+        let threads = placement::find(&Asked::default()).cpus.len().max(1);
         let prover = Prover {
             starter: Starter::new(&settings.pod.params, &settings.pod.tmp, threads)?,
             stores: settings.pod.stores.clone(),

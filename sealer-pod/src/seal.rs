@@ -47,7 +47,7 @@ use crate::{
     child::Starter,
     http::{self, Health},
     metrics::Metrics,
-    placement::{self, Verdict},
+    placement::{self, Asked, Verdict},
     pod,
     settings::{self, Policy},
     wire::{self, Failure, Request},
@@ -107,6 +107,9 @@ struct Sealer {
     synced: bool,
     running: BTreeMap<String, Running>,
     reports: Reports,
+    asked: Asked,
+    /// CPUs that we may use.
+    cpus: usize,
     verdict: Verdict,
     verdict_told: Option<Verdict>,
     verdict_read: Instant,
@@ -122,8 +125,14 @@ impl Sealer {
         health: Health,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
-        let found = placement::find();
-        let verdict = placement::judge(&found, settings.pod.cpus);
+        let asked = settings.asked()?;
+        if let Some(cpus) = &asked.cpuset
+            && let Err(error) = placement::bind(cpus)
+        {
+            tracing::error!(%error, "cannot bind to the cpus of this pod");
+        }
+        let found = placement::find(&asked);
+        let verdict = placement::judge(&found, &asked);
         tracing::info!(verified = verdict.verified, "{}", verdict.message);
         let starter = Starter::new(
             &settings.pod.params,
@@ -148,6 +157,8 @@ impl Sealer {
             synced: false,
             running: BTreeMap::new(),
             reports: Reports::default(),
+            asked,
+            cpus: found.cpus.len().max(1),
             verdict,
             verdict_told: None,
             verdict_read: Instant::now(),
@@ -393,11 +404,23 @@ impl Sealer {
         }
     }
 
+    /// Environment of the next task: worker threads by the lane's share of our CPUs, then what the group says.
     async fn group_env(&self) -> BTreeMap<String, String> {
         let api: Api<SealingGroup> =
             Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
         match pod::call(api.get(&self.settings.group)).await {
-            Ok(group) => group.spec.env,
+            Ok(group) => {
+                let lane = group
+                    .spec
+                    .lanes
+                    .iter()
+                    .find(|l| l.name == self.settings.lane);
+                let threads = threads(self.cpus, lane.map_or(1.0, |l| l.cpu_share));
+                let mut env =
+                    BTreeMap::from([("RAYON_NUM_THREADS".to_owned(), threads.to_string())]);
+                env.extend(group.spec.env);
+                env
+            }
             Err(e) => {
                 self.call_failed("read the group", &e);
                 BTreeMap::new()
@@ -407,7 +430,7 @@ impl Sealer {
 
     async fn look_around(&mut self) {
         if self.verdict_read.elapsed() >= PLACEMENT_EVERY {
-            self.verdict = placement::judge(&placement::find(), self.settings.pod.cpus);
+            self.verdict = placement::judge(&placement::find(&self.asked), &self.asked);
             self.verdict_read = Instant::now();
             self.verdict_tries = 0;
         }
@@ -453,6 +476,17 @@ impl Sealer {
         tracing::warn!(%error, "cannot {what}: it is tried again");
         self.metrics.call_errors.with_label_values(&[what]).inc();
     }
+}
+
+/// Worker threads of a task: a share of the CPUs, at least one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "no machine has 2^52 CPUs, and the share is between 0 and 1"
+)]
+fn threads(cpus: usize, share: f64) -> usize {
+    ((cpus as f64 * share.clamp(0.0, 1.0)).floor() as usize).max(1)
 }
 
 /// The store that a task lands in must be mounted here.

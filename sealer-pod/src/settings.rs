@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
+use filstar_crds::parse_bytes;
+
+use crate::placement::{self, Asked, devices::Promised};
 
 /// Who this pod is.
 #[derive(Clone, Debug, Args)]
@@ -55,9 +59,48 @@ pub(crate) struct Seal {
     /// Whether to compute on CPUs that are not those asked for.
     #[arg(long, env = "FILSTAR_PLACEMENT_POLICY", default_value = "Required")]
     pub(crate) placement_policy: Policy,
+    /// The CPUs to bind to, a list such as `8-15`, where kubelet does not do it.
+    #[arg(long, env = "FILSTAR_CPUSET")]
+    pub(crate) cpuset: Option<String>,
+    /// GPUs that were promised.
+    #[arg(long, env = "FILSTAR_GPU_COUNT", default_value_t = 0)]
+    pub(crate) gpus: u32,
+    /// Huge pages that were promised, as size and amount, such as `1Gi:64Gi`.
+    #[arg(long, env = "FILSTAR_HUGEPAGES")]
+    pub(crate) hugepages: Option<String>,
+    /// Name of the lane.
+    #[arg(long, env = "FILSTAR_LANE", default_value = "")]
+    pub(crate) lane: String,
     /// Folder of sectors in work.
     #[arg(long, env = "FILSTAR_SCRATCH", default_value = "/scratch")]
     pub(crate) scratch: PathBuf,
+}
+
+impl Seal {
+    /// What was promised.
+    ///
+    /// # Errors
+    /// When a list or an amount is not of its form.
+    pub(crate) fn asked(&self) -> anyhow::Result<Asked> {
+        let cpuset = self.cpuset.as_deref().map(|text| {
+            placement::parse_list(text)
+                .with_context(|| format!("FILSTAR_CPUSET={text} is not a list of cpus"))
+        });
+        let huge = self.hugepages.as_deref().map(|text| {
+            let (page, amount) = text
+                .split_once(':')
+                .with_context(|| format!("FILSTAR_HUGEPAGES={text} is not SIZE:AMOUNT"))?;
+            anyhow::Ok((parse_bytes(page)?, parse_bytes(amount)?))
+        });
+        Ok(Asked {
+            cpus: self.pod.cpus,
+            cpuset: cpuset.transpose()?,
+            devices: Promised {
+                gpus: self.gpus,
+                huge: huge.transpose()?,
+            },
+        })
+    }
 }
 
 /// Settings of the role `prove`.

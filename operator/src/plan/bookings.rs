@@ -1,16 +1,21 @@
 //! Which pods have room for a task, counted over all tasks in flight and those of this very plan.
+//!
+//! Kept by group and node, so that one change costs what it touches. A task begins only if its pod's count, memory,
+//! cores and GPUs have room for it, and a sector is bound to a node only if every step of its way fits a pod there:
+//! nothing starts that cannot finish. Who does not fit holds up nobody behind him.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod shelf;
 
-use filstar_crds::{
-    Lane, LanePhase, SealingGroup, Sector, SectorPhase, Task, TaskKind, TaskState, labels,
-};
-use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use filstar_crds::{Lane, LanePhase, SealingGroup, Sector, SectorPhase, Task, TaskKind, TaskState};
+use filstar_placement::{Full, Kind, Load};
 
 use super::drain::Closing;
-use crate::world::{Id, Now, World};
+use super::fleet::Fleet;
+use crate::world::{Changes, Id, Invalid, MinerFacts, Now, World};
+use shelf::{Entry, Shelf};
 
 /// A pod that may take a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,19 +25,24 @@ pub(super) struct Place {
     pub(super) node: String,
 }
 
-/// How long a new pod may take to become ready before sectors go elsewhere.
-const STARTING: SignedDuration = SignedDuration::from_secs(60);
+/// Tasks of one pod.
+#[derive(Clone, Debug, Default)]
+struct Tasks {
+    /// Those that compute: a lane's limits bound them.
+    load: Load,
+    /// The sectors of all of them.
+    sectors: BTreeSet<Id>,
+}
 
-/// Tasks by pod uid, and sectors in work by node.
-#[derive(Debug, Default)]
-pub(super) struct Bookings {
-    /// Tasks that compute: a lane's concurrency bounds them.
-    tasks: BTreeMap<String, u32>,
-    /// Pods with any task at all.
-    used: BTreeSet<String>,
-    sectors: BTreeMap<String, u32>,
-    /// Nodes that shall be empty: nothing new goes there.
-    closing: Closing,
+/// What one sector stands for in the books.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Entered {
+    /// Pod (uid) and kind of its unfinished task.
+    task: Option<(String, TaskKind)>,
+    /// The node that holds its work.
+    node: Option<String>,
+    /// The store that it is landing in.
+    landing: Option<Id>,
 }
 
 /// Why no pod takes a task.
@@ -40,59 +50,78 @@ pub(super) struct Bookings {
 pub(super) enum NoPlace {
     /// There is no ready pod of a lane with this phase (on the sector's node).
     NoPod,
-    /// All of them are busy.
-    Busy,
+    /// All of them are busy; why the last one is.
+    Busy(String, Full),
     /// The pod on the node with the fewest sectors is about to be ready.
     Starting(String),
+    /// The pod is ready and waits its part of `startJitter`.
+    Jitter(String),
+    /// On no node all steps of a sector's way fit; what is missing on the first.
+    NoWay(String),
+}
+
+/// The books.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bookings {
+    groups: BTreeMap<Id, Shelf>,
+    pods: HashMap<String, Tasks>,
+    /// Sectors in work by node.
+    nodes: HashMap<String, u32>,
+    landing: HashMap<Id, u32>,
+    sectors: HashMap<Id, Entered>,
+    /// Sectors that found no place, by group and node (none: they are not bound yet).
+    waiting: BTreeMap<(Id, Option<String>), BTreeSet<Id>>,
+    miners: BTreeMap<Id, Result<Arc<MinerFacts>, Invalid>>,
+    /// Group and node of each pod.
+    shelves: HashMap<Id, (Id, String)>,
+    /// Nodes that shall be empty: nothing new goes there.
+    closing: Closing,
+    /// Sectors that a plan booked something for: what it asked for may have failed.
+    promised: BTreeSet<Id>,
+    /// Groups in which no node takes a new sector, and why: asked once, until something is freed.
+    exhausted: BTreeMap<Id, NoPlace>,
 }
 
 impl Bookings {
     /// Counts the unfinished tasks of the world.
-    pub(super) fn of(world: &World) -> Self {
+    pub(super) fn of(world: &World, fleet: &Fleet) -> Self {
         let mut bookings = Self {
             closing: Closing::of(world),
             ..Self::default()
         };
-        for (_, sector) in world.sectors.iter() {
-            if let Some(task) = unfinished(sector) {
-                bookings.book(&task.pod_uid, task.kind);
-            }
-            if let Some(node) = in_work_on(sector) {
-                *bookings.sectors.entry(node.to_owned()).or_default() += 1;
-            }
+        for (id, miner) in world.miners.iter() {
+            let facts = MinerFacts::parse(miner).map(Arc::new);
+            bookings.miners.insert(id.clone(), facts);
+        }
+        for (id, sector) in world.sectors.iter() {
+            bookings.enter(id, Some(sector));
+        }
+        for (id, group) in world.groups.iter() {
+            let shelf = Shelf::new(world, id, group);
+            bookings.groups.insert(id.clone(), shelf);
+        }
+        for (id, pod) in world.pods.iter() {
+            bookings.note_pod(world, fleet, id, Some(pod));
         }
         bookings
     }
 
-    /// Chooses the node of a new sector, the one with the fewest sectors in work of those that take one, and books a
-    /// task there.
-    pub(super) fn take_node(
-        &mut self,
-        world: &World,
-        now: Now,
-        group_id: &Id,
-        group: &SealingGroup,
-        kind: TaskKind,
-        takes: impl Fn(&str) -> bool,
-    ) -> Result<Place, NoPlace> {
-        let pods = live_pods(world, group_id, group).filter(|(_, _, lane)| allows(lane, kind));
-        let pods = pods.filter(|(_, pod, _)| {
-            wanted_node(pod).is_some_and(|node| takes(node) && self.closing.get(node).is_none())
-        });
-        let candidates = pods.filter(|(_, pod, _)| is_ready(pod) || is_starting(pod, now));
-        let fewest = candidates.min_by_key(|(_, pod, _)| {
-            let node = wanted_node(pod).unwrap_or_default();
-            (self.sectors.get(node).copied().unwrap_or(0), !is_ready(pod))
-        });
-        let Some((id, pod, _)) = fewest else {
-            return Err(NoPlace::NoPod);
-        };
-        if !is_ready(pod) {
-            return Err(NoPlace::Starting(id.name.clone()));
+    /// Brings the books up to date with what changed, and with what plans asked for.
+    pub(super) fn renew(&mut self, world: &World, fleet: &Fleet, changes: &Changes) {
+        for id in &changes.pods {
+            self.note_pod(world, fleet, id, world.pods.get(id));
         }
-        let place = self.take(world, group_id, group, kind, wanted_node(pod))?;
-        *self.sectors.entry(place.node.clone()).or_default() += 1;
-        Ok(place)
+        for id in std::mem::take(&mut self.promised).union(&changes.sectors) {
+            self.enter(id, world.sectors.get(id));
+        }
+        for (id, shelf) in &mut self.groups {
+            if let Some(group) = world.groups.get(id) {
+                shelf.look_at_chain(world, id, group);
+            }
+        }
+        self.closing = Closing::of(world);
+        self.waiting.clear();
+        self.exhausted.clear();
     }
 
     /// Nodes that shall be empty.
@@ -100,54 +129,319 @@ impl Bookings {
         &self.closing
     }
 
-    /// Whether a pod has no task.
-    pub(super) fn is_idle(&self, uid: &str) -> bool {
-        !self.used.contains(uid)
+    /// What a Miner's spec says.
+    pub(super) fn miner(&self, id: &Id) -> Option<&Result<Arc<MinerFacts>, Invalid>> {
+        self.miners.get(id)
     }
 
-    fn book(&mut self, uid: &str, kind: TaskKind) {
-        self.used.insert(uid.to_owned());
-        if computes(kind) {
-            *self.tasks.entry(uid.to_owned()).or_default() += 1;
+    /// Takes a pod in as it is now, or out. Returns the sectors that have a task there, its group and its node.
+    pub(super) fn note_pod(
+        &mut self,
+        world: &World,
+        fleet: &Fleet,
+        id: &Id,
+        pod: Option<&k8s_openapi::api::core::v1::Pod>,
+    ) -> (BTreeSet<Id>, Option<(Id, String)>) {
+        self.exhausted.clear();
+        let mut uids: BTreeSet<String> = pod
+            .and_then(|p| p.metadata.uid.clone())
+            .into_iter()
+            .collect();
+        let mut known = self.shelves.remove(id);
+        if let Some((group, node)) = &known
+            && let Some(shelf) = self.groups.get_mut(group)
+        {
+            uids.extend(shelf.remove(node, id));
         }
+        let entry = pod.and_then(|pod| Entry::of(world, fleet, id, pod));
+        if let Some((group, entry)) = entry
+            && let Some(shelf) = self.groups.get_mut(&group)
+        {
+            let at = (group, entry.node.clone());
+            let sectors = self.nodes.get(&entry.node).copied().unwrap_or(0);
+            shelf.put(entry, sectors);
+            self.shelves.insert(id.clone(), at.clone());
+            known = Some(at);
+        }
+        let tasks = uids.iter().filter_map(|uid| self.pods.get(uid));
+        (tasks.flat_map(|t| t.sectors.clone()).collect(), known)
+    }
+
+    /// Takes a sector in as it is now, or out. Returns the node on which it was in work before.
+    pub(super) fn enter(&mut self, id: &Id, sector: Option<&Sector>) -> Option<String> {
+        let old = self.sectors.remove(id).unwrap_or_default();
+        self.exhausted.clear();
+        if let Some((uid, kind)) = &old.task {
+            self.count_task(id, uid, *kind, false);
+        }
+        self.count_node(old.node.as_deref(), false);
+        if let Some(n) = old.landing.as_ref().and_then(|s| self.landing.get_mut(s)) {
+            *n = n.saturating_sub(1);
+        }
+        let Some(sector) = sector else {
+            return old.node;
+        };
+        let new = Entered {
+            task: unfinished(sector).map(|t| (t.pod_uid.clone(), t.kind)),
+            node: in_work_on(sector).map(str::to_owned),
+            landing: landing_in(id, sector),
+        };
+        if let Some((uid, kind)) = &new.task {
+            self.count_task(id, uid, *kind, true);
+        }
+        self.count_node(new.node.as_deref(), true);
+        if let Some(store) = &new.landing {
+            *self.landing.entry(store.clone()).or_default() += 1;
+        }
+        self.sectors.insert(id.clone(), new);
+        old.node
+    }
+
+    fn count_task(&mut self, id: &Id, uid: &str, kind: TaskKind, more: bool) {
+        let tasks = self.pods.entry(uid.to_owned()).or_default();
+        if more {
+            tasks.sectors.insert(id.clone());
+        } else {
+            tasks.sectors.remove(id);
+        }
+        match computes(kind) {
+            Some(kind) if more => tasks.load.add(kind),
+            Some(kind) => tasks.load.remove(kind),
+            None => {}
+        }
+        if tasks.sectors.is_empty() {
+            self.pods.remove(uid);
+        }
+    }
+
+    fn count_node(&mut self, node: Option<&str>, more: bool) {
+        let Some(node) = node else { return };
+        let count = self.nodes.entry(node.to_owned()).or_default();
+        *count = if more {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
+        let count = *count;
+        for shelf in self.groups.values_mut() {
+            shelf.reorder(node, count);
+        }
+    }
+
+    /// Whether a pod has no task.
+    pub(super) fn is_idle(&self, uid: &str) -> bool {
+        !self.pods.contains_key(uid)
+    }
+
+    /// Sectors that are landing in a store.
+    pub(super) fn landing(&self, store: &Id) -> u32 {
+        self.landing.get(store).copied().unwrap_or(0)
+    }
+
+    /// Ready pods of a group; on `node` alone when one is given.
+    pub(super) fn ready<'a>(
+        &'a self,
+        group: &Id,
+        node: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Id> {
+        let shelf = self.groups.get(group).into_iter();
+        shelf
+            .flat_map(move |s| s.entries(node))
+            .filter(|e| e.ready)
+            .map(|e| &e.id)
+    }
+
+    /// Remembers that a sector found no place, or takes it off that list.
+    pub(super) fn wait(&mut self, id: &Id, group: &Id, node: Option<&str>, waits: bool) {
+        let key = (group.clone(), node.map(str::to_owned));
+        if waits {
+            self.waiting.entry(key).or_default().insert(id.clone());
+        } else if let Some(list) = self.waiting.get_mut(&key) {
+            list.remove(id);
+        }
+    }
+
+    /// Sectors of a group that wait for a place on a node, or for a node (at most `most` of these).
+    pub(super) fn waiting(&self, group: &Id, node: &str, most: usize) -> Vec<Id> {
+        let list = |node: Option<&str>| {
+            let key = (group.clone(), node.map(str::to_owned));
+            self.waiting.get(&key).into_iter().flatten().cloned()
+        };
+        list(Some(node)).chain(list(None).take(most)).collect()
+    }
+
+    /// Chooses the node of a new sector, the one with the fewest sectors in work of those that `takes` and that have
+    /// room, and books a task there.
+    pub(super) fn take_node(
+        &mut self,
+        now: Now,
+        group_id: &Id,
+        group: &SealingGroup,
+        kind: TaskKind,
+        id: &Id,
+        takes: impl Fn(&str) -> bool,
+    ) -> Result<Place, NoPlace> {
+        if let Some(known) = self.exhausted.get(group_id) {
+            return Err(known.clone());
+        }
+        let found = self.find_node(now, group_id, group, kind, takes);
+        match &found {
+            Ok(place) => {
+                self.book(id, place, kind);
+                let node = place.node.clone();
+                self.count_node(Some(&node), true);
+                self.sectors.entry(id.clone()).or_default().node = Some(node);
+            }
+            Err(problem) => drop(self.exhausted.insert(group_id.clone(), problem.clone())),
+        }
+        found
+    }
+
+    fn find_node(
+        &self,
+        now: Now,
+        group_id: &Id,
+        group: &SealingGroup,
+        kind: TaskKind,
+        takes: impl Fn(&str) -> bool,
+    ) -> Result<Place, NoPlace> {
+        let mut first_problem = None;
+        let shelf = self.groups.get(group_id).ok_or(NoPlace::NoPod)?;
+        let open = |node: &&str| takes(node) && self.closing.get(node).is_none();
+        for node in shelf.nodes().filter(open) {
+            let usable = |e: &&Entry| {
+                allows(&group.spec.lanes[e.lane], kind) && (e.ready || e.is_starting(now))
+            };
+            let entries = shelf.entries(Some(node));
+            let Some(entry) = entries.filter(usable).max_by_key(|e| e.ready) else {
+                continue;
+            };
+            let problem = if !entry.ready {
+                NoPlace::Starting(entry.id.name.clone())
+            } else if let Some(missing) = no_way(shelf, group, node) {
+                NoPlace::NoWay(missing)
+            } else {
+                match self.find(now, group_id, group, kind, Some(node)) {
+                    Ok(place) => return Ok(place),
+                    Err(problem) => problem,
+                }
+            };
+            // A node that starts with fewer sectors is waited for; one that is full is not.
+            if matches!(problem, NoPlace::Starting(_) | NoPlace::Jitter(_)) {
+                return Err(first_problem.unwrap_or(problem));
+            }
+            first_problem.get_or_insert(problem);
+        }
+        Err(first_problem.unwrap_or(NoPlace::NoPod))
     }
 
     /// Books a place for a task of `kind`; on `node` when the sector is bound already.
     pub(super) fn take(
         &mut self,
-        world: &World,
+        now: Now,
+        group_id: &Id,
+        group: &SealingGroup,
+        kind: TaskKind,
+        node: Option<&str>,
+        id: &Id,
+    ) -> Result<Place, NoPlace> {
+        let found = self.find(now, group_id, group, kind, node);
+        if let Ok(place) = &found {
+            self.book(id, place, kind);
+        }
+        found
+    }
+
+    /// Enters a task that this plan gives to a sector, in place of the one that it had.
+    fn book(&mut self, id: &Id, place: &Place, kind: TaskKind) {
+        let task = Some((place.uid.clone(), kind));
+        let entered = self.sectors.entry(id.clone()).or_default();
+        if let Some((uid, old)) = std::mem::replace(&mut entered.task, task) {
+            self.count_task(id, &uid, old, false);
+        }
+        self.count_task(id, &place.uid, kind, true);
+        self.promised.insert(id.clone());
+    }
+
+    fn find(
+        &self,
+        now: Now,
         group_id: &Id,
         group: &SealingGroup,
         kind: TaskKind,
         node: Option<&str>,
     ) -> Result<Place, NoPlace> {
+        let Some(shelf) = self.groups.get(group_id) else {
+            return Err(NoPlace::NoPod);
+        };
         let mut found = Err(NoPlace::NoPod);
         let mut least = u32::MAX;
-        for (place, lane) in places(world, group_id, group) {
-            if node.is_some_and(|n| n != place.node) || !allows(lane, kind) {
+        for entry in shelf.entries(node).filter(|e| e.ready) {
+            if !allows(&group.spec.lanes[entry.lane], kind) {
                 continue;
             }
-            let tasks = self.tasks.get(&place.uid).copied().unwrap_or(0);
-            if tasks >= lane.concurrency.0 && computes(kind) {
-                found = found.or(Err(NoPlace::Busy));
-            } else if tasks < least {
-                least = tasks;
-                found = Ok(place);
+            let load = self
+                .pods
+                .get(&entry.uid)
+                .map_or(Load::default(), |t| t.load);
+            let full = computes(kind).and_then(|kind| {
+                let post = shelf.post_due(&entry.node);
+                entry.limits.admit(&load, kind, post).err()
+            });
+            let total = load.total();
+            if let Some(full) = full {
+                found = found.or(Err(NoPlace::Busy(entry.id.name.clone(), full)));
+            } else if computes(kind).is_some() && entry.waits(now) {
+                found = found.or(Err(NoPlace::Jitter(entry.id.name.clone())));
+            } else if total < least {
+                least = total;
+                found = Ok(Place {
+                    pod: entry.id.name.clone(),
+                    uid: entry.uid.clone(),
+                    node: entry.node.clone(),
+                });
             }
-        }
-        if let Ok(place) = &found {
-            self.book(&place.uid, kind);
         }
         found
     }
 }
 
+/// The first step of a sector's way that no pod of a node can take, even when it is idle.
+fn no_way(shelf: &Shelf, group: &SealingGroup, node: &str) -> Option<String> {
+    let tasks = [
+        TaskKind::AddPiece,
+        TaskKind::Pc1,
+        TaskKind::Pc2,
+        TaskKind::C1,
+        TaskKind::C2,
+        TaskKind::Finalize,
+    ];
+    tasks.into_iter().find_map(|task| {
+        let mut why = format!("no pod on node {node} computes {}", task.as_str());
+        for entry in shelf.entries(Some(node)) {
+            if !allows(&group.spec.lanes[entry.lane], task) {
+                continue;
+            }
+            let admits = |kind| entry.limits.admit(&Load::default(), kind, false);
+            match computes(task).map(admits) {
+                None | Some(Ok(())) => return None,
+                Some(Err(full)) => why = format!("pod {}: {full}", entry.id.name),
+            }
+        }
+        Some(why)
+    })
+}
+
 /// Whether a task needs the lane's CPUs. The others move files: a sector that is on chain must be in its store
 /// before its first deadline, and not wait behind an hour of hashing.
-fn computes(kind: TaskKind) -> bool {
+fn computes(kind: TaskKind) -> Option<Kind> {
     match kind {
-        TaskKind::AddPiece | TaskKind::Pc1 | TaskKind::Pc2 | TaskKind::C1 | TaskKind::C2 => true,
-        TaskKind::Finalize | TaskKind::Land | TaskKind::Remove => false,
+        TaskKind::AddPiece => Some(Kind::AddPiece),
+        TaskKind::Pc1 => Some(Kind::Pc1),
+        TaskKind::Pc2 => Some(Kind::Pc2),
+        TaskKind::C1 => Some(Kind::C1),
+        TaskKind::C2 => Some(Kind::C2),
+        TaskKind::Finalize | TaskKind::Land | TaskKind::Remove => None,
     }
 }
 
@@ -184,73 +478,8 @@ fn in_work_on(sector: &Sector) -> Option<&str> {
     }
 }
 
-/// The node of a pod, or the one that it was made for while the scheduler has not placed it.
-pub(super) fn wanted_node(pod: &Pod) -> Option<&str> {
-    let spec = pod.spec.as_ref()?;
-    spec.node_name.as_deref().or_else(|| {
-        let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
-        let required = affinity
-            .required_during_scheduling_ignored_during_execution
-            .as_ref()?;
-        let term = required.node_selector_terms.first()?;
-        let field = term.match_fields.as_ref()?.first()?;
-        field.values.as_ref()?.first().map(String::as_str)
-    })
-}
-
-fn is_starting(pod: &Pod, now: Now) -> bool {
-    let made = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    made.is_some_and(|t| now.wall.duration_since(t) < STARTING)
-}
-
-fn live_pods<'a>(
-    world: &'a World,
-    group_id: &'a Id,
-    group: &'a SealingGroup,
-) -> impl Iterator<Item = (&'a Id, &'a Pod, &'a Lane)> {
-    world
-        .pods
-        .in_namespace(&group_id.namespace)
-        .filter_map(move |(id, pod)| {
-            let ours = pod.labels().get(labels::GROUP) == Some(&group_id.name) && is_live(pod);
-            let lane = pod.labels().get(labels::LANE)?;
-            let lane = group.spec.lanes.iter().find(|l| &l.name == lane)?;
-            ours.then_some((id, pod, lane))
-        })
-}
-
-/// Ready pods of a group with their lanes.
-pub(super) fn places<'a>(
-    world: &'a World,
-    group_id: &'a Id,
-    group: &'a SealingGroup,
-) -> impl Iterator<Item = (Place, &'a Lane)> {
-    live_pods(world, group_id, group).filter_map(|(id, pod, lane)| {
-        let place = Place {
-            pod: id.name.clone(),
-            uid: pod.uid()?,
-            node: pod.spec.as_ref()?.node_name.clone()?,
-        };
-        is_ready(pod).then_some((place, lane))
-    })
-}
-
-/// Whether a pod runs, is ready (its placement is verified where that is required) and is not leaving.
-pub(super) fn is_ready(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_none()
-        && condition(pod, "Ready").is_some_and(|status| status == "True")
-}
-
-/// Whether a pod may still do something: it is neither gone, nor leaving, nor at its end.
-pub(super) fn is_live(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Failed" | "Succeeded"))
-}
-
-fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a str> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|c| c.type_ == kind)
-        .map(|c| c.status.as_str())
+fn landing_in(id: &Id, sector: &Sector) -> Option<Id> {
+    let status = sector.status.as_ref()?;
+    let store = status.store.as_ref()?;
+    (status.phase == Some(SectorPhase::Landing)).then(|| Id::new(&id.namespace, &store.name))
 }

@@ -1,11 +1,11 @@
 //! Objects whose time is over: proven sectors and final messages, after the Miner's retention.
 
-use filstar_crds::{MessageState, SectorPhase};
+use filstar_crds::{MessageState, SectorPhase, parse_duration};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::action::Action;
-use crate::world::{Id, MinerFacts, Now, World};
+use crate::world::{Id, Now, World};
 
 /// What to delete.
 pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
@@ -37,7 +37,7 @@ pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
         let Some(status) = &message.status else {
             continue;
         };
-        let done = status.state == Some(MessageState::Final) && !is_named(world, id);
+        let done = status.state == Some(MessageState::Final);
         let since = status.changed.as_ref().map(|t| t.0);
         if done
             && over(
@@ -47,6 +47,7 @@ pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
                 since,
                 now,
             )
+            && !is_named(world, id)
             && let Some(uid) = message.uid()
         {
             actions.push(Action::DeleteMessage {
@@ -58,26 +59,23 @@ pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
     actions
 }
 
-/// Whether a Sector still names the message.
+/// Whether a Sector still names the message: the names of its messages begin with its own.
 fn is_named(world: &World, id: &Id) -> bool {
-    world
-        .sectors
-        .in_namespace(&id.namespace)
-        .any(|(sector, _)| {
-            id.name
-                .strip_prefix(&sector.name)
-                .is_some_and(|rest| rest.starts_with('-'))
-        })
+    id.name.match_indices('-').any(|(at, _)| {
+        let sector = Id::new(&id.namespace, &id.name[..at]);
+        world.sectors.get(&sector).is_some()
+    })
 }
 
 fn over(world: &World, namespace: &str, miner: &str, since: Option<Timestamp>, now: Now) -> bool {
     let Some((_, miner)) = world.miner_of(namespace, miner) else {
         return false;
     };
-    let Ok(facts) = MinerFacts::parse(miner) else {
-        return false;
-    };
-    let Ok(retention) = SignedDuration::try_from(facts.retention) else {
+    let retention = parse_duration(&miner.spec.retention);
+    let Some(retention) = retention
+        .ok()
+        .and_then(|r| SignedDuration::try_from(r).ok())
+    else {
         return false;
     };
     since.is_some_and(|t| now.wall.duration_since(t) > retention)

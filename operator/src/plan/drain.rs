@@ -28,8 +28,8 @@ pub(super) use request::request_at;
 pub use request::{Closing, Request, Why, node_is_closing, request};
 pub use view::{Blocked, Held, View, view};
 
-use super::bookings::wanted_node;
 use crate::action::Action;
+use crate::world::pod::node as wanted_node;
 use crate::world::{Id, Now, World};
 
 /// Sectors that one plan deletes on one node.

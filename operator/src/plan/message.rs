@@ -350,7 +350,7 @@ fn exit_text(code: i64) -> String {
 /// The newest message whose name is `prefix` and a number.
 pub(crate) fn newest<'a>(
     world: &'a World,
-    namespace: &'a str,
+    namespace: &str,
     prefix: &str,
 ) -> Option<(&'a Id, &'a ChainMessage, u32)> {
     world

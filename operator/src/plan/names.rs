@@ -28,12 +28,13 @@ pub fn recover_message_prefix(actor: &str, open: i64, deadline: u64) -> String {
     format!("{actor}-recover-{open}-{deadline}-")
 }
 
-/// Name of the pod of a lane on a node.
-pub fn sealer_pod(group: &str, lane: &str, node: &str) -> String {
-    format!(
-        "{group}-{lane}-{:08x}",
-        fnv1a(node.as_bytes()) & 0xffff_ffff
-    )
+/// Name of a pod of a lane on a node; the first has no number.
+pub fn sealer_pod(group: &str, lane: &str, node: &str, index: u32) -> String {
+    let node = fnv1a(node.as_bytes()) & 0xffff_ffff;
+    match index {
+        0 => format!("{group}-{lane}-{node:08x}"),
+        index => format!("{group}-{lane}-{node:08x}-{index}"),
+    }
 }
 
 /// Name of the disruption budget of a group's pods on a node.

@@ -3,87 +3,143 @@
 //! A pod whose template changed is replaced when it is idle. A pod that kubelet refused (`Failed`) stays for a
 //! while with its reason, so that a node that refuses does not see a storm of pods.
 
+mod backend;
 mod fit;
+pub mod refusals;
 mod template;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use filstar_crds::{SealingGroup, annotations, labels};
+use filstar_crds::{annotations, labels};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 pub(super) use fit::takes_prover;
 pub use fit::{Fit, fit};
+pub(in crate::plan) use fit::{lasting, passing};
 
-use super::bookings::{Bookings, is_live, wanted_node};
+use super::bookings::Bookings;
 use super::drain;
+use super::fleet::{Fleet, Planned};
 use crate::action::Action;
+use crate::world::pod::{is_live, node, refusal};
 use crate::world::{Id, Now, World};
+use template::Hashes;
 
-/// How long a pod that kubelet refused stays before another is made.
+/// How long a prover pod that kubelet refused stays before another is made.
 const REFUSED_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Pods to make and pods to delete.
-pub(super) fn plan(world: &World, now: Now, bookings: &Bookings) -> Vec<Action> {
-    let wanted = wanted(world);
+pub(super) fn plan(world: &World, now: Now, fleet: &Fleet, bookings: &Bookings) -> Vec<Action> {
     let mut actions = Vec::new();
-    let namespaces: BTreeSet<&str> = wanted.keys().map(|id| id.namespace.as_str()).collect();
-    for (id, pod) in &wanted {
-        match world.pods.get(id) {
-            None => actions.push(Action::CreatePod {
-                pod: Box::new(pod.clone()),
-            }),
-            Some(running) => actions.extend(replace(id, pod, running, now, bookings)),
-        }
+    let mut hashes = Hashes::default();
+    for (id, planned) in fleet.pods().filter(|(_, p)| p.wanted) {
+        actions.extend(sealer(world, now, &mut hashes, bookings, id, planned));
     }
-    // Access comes before the first pod that needs it; making it again is harmless, but not free.
-    if actions
-        .iter()
-        .any(|a| matches!(a, Action::CreatePod { .. }))
-    {
-        let mut with_access: Vec<Action> = namespaces
-            .into_iter()
-            .map(|n| Action::EnsureAccess {
-                namespace: n.to_owned(),
-            })
-            .collect();
-        with_access.append(&mut actions);
-        actions = with_access;
-    }
-    actions.extend(unwanted(world, &wanted, bookings));
-    // From a node that shall be empty pods go by eviction alone.
-    actions.retain(|action| !deletes_on_closing_node(world, action));
-    actions
-}
-
-/// All pods that should be, by id.
-fn wanted(world: &World) -> BTreeMap<Id, Pod> {
-    let mut wanted = BTreeMap::new();
-    for (id, group) in world.groups.iter() {
-        if group.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
-        let fits = fit(world, id, group);
-        for node in fits.iter().filter(|f| f.problem.is_none()) {
-            for lane in &group.spec.lanes {
-                let pod = template::sealer(world, id, group, lane, &node.node);
-                wanted.insert(Id::of(&pod), pod);
+    let provers = provers(world);
+    for pod in &provers {
+        let id = Id::of(pod);
+        match world.pods.get(&id) {
+            None => actions.push(create(pod.clone())),
+            Some(running) => {
+                let hash = pod.annotations().get(annotations::TEMPLATE_HASH);
+                actions.extend(replace(&id, hash, running, now, bookings));
             }
         }
     }
-    for (id, batch) in world.batches.iter() {
-        if batch.metadata.deletion_timestamp.is_none()
-            && !batch.spec.suspend
-            && let Some(pod) = template::prover(world, id, batch)
-        {
-            wanted.insert(Id::of(&pod), pod);
-        }
+    let provers: BTreeSet<Id> = provers.iter().map(Id::of).collect();
+    for (id, pod) in world.pods.iter() {
+        actions.extend(unwanted(world, fleet, &provers, bookings, id, pod));
     }
-    wanted
+    // From a node that shall be empty pods go by eviction alone.
+    actions.retain(|action| !deletes_on_closing_node(world, action));
+    with_access(actions)
 }
 
-fn replace(id: &Id, wanted: &Pod, running: &Pod, now: Now, bookings: &Bookings) -> Option<Action> {
+/// The same for one pod.
+pub(super) fn one(
+    world: &World,
+    now: Now,
+    fleet: &Fleet,
+    bookings: &Bookings,
+    id: &Id,
+) -> Vec<Action> {
+    let planned = fleet.pod(id).filter(|p| p.wanted);
+    let made = planned.and_then(|p| sealer(world, now, &mut Hashes::default(), bookings, id, p));
+    let made = made.filter(|action| !deletes_on_closing_node(world, action));
+    with_access(made.into_iter().collect())
+}
+
+/// Access comes before the first pod that needs it; making it again is harmless, but not free.
+fn with_access(actions: Vec<Action>) -> Vec<Action> {
+    let namespaces: BTreeSet<String> = actions
+        .iter()
+        .filter_map(|action| {
+            if let Action::CreatePod { pod } = action {
+                pod.namespace()
+            } else {
+                None
+            }
+        })
+        .collect();
+    let access = namespaces
+        .into_iter()
+        .map(|namespace| Action::EnsureAccess { namespace });
+    access.chain(actions).collect()
+}
+
+fn create(pod: Pod) -> Action {
+    Action::CreatePod { pod: Box::new(pod) }
+}
+
+/// What to do about one sealer pod that shall be.
+fn sealer(
+    world: &World,
+    now: Now,
+    hashes: &mut Hashes,
+    bookings: &Bookings,
+    id: &Id,
+    planned: &Planned,
+) -> Option<Action> {
+    let hash = hashes.of(world, planned)?;
+    let group = world.groups.get(&planned.group)?;
+    let Some(running) = world.pods.get(id) else {
+        if refusals::pauses(group, &planned.node, now) {
+            return None;
+        }
+        return template::sealer(world, planned, &hash).map(create);
+    };
+    if is_live(running) || running.metadata.deletion_timestamp.is_some() {
+        return replace(id, Some(&hash), running, now, bookings);
+    }
+    // Kubelet refused it: it stays with its reason until that is counted and the pause is over.
+    let uid = running.uid()?;
+    refusals::is_over(group, &planned.node, &uid, now).then(|| Action::DeletePod {
+        id: id.clone(),
+        uid,
+        reason: format!("it ended: {}", refusal(running)),
+    })
+}
+
+/// The prover pods that shall be.
+fn provers(world: &World) -> Vec<Pod> {
+    let wanted = world
+        .batches
+        .iter()
+        .filter(|(_, batch)| batch.metadata.deletion_timestamp.is_none() && !batch.spec.suspend);
+    wanted
+        .filter_map(|(id, batch)| template::prover(world, id, batch))
+        .collect()
+}
+
+fn replace(
+    id: &Id,
+    wanted: Option<&String>,
+    running: &Pod,
+    now: Now,
+    bookings: &Bookings,
+) -> Option<Action> {
     let uid = running.uid()?;
     if running.metadata.deletion_timestamp.is_some() {
         return None;
@@ -103,43 +159,47 @@ fn replace(id: &Id, wanted: &Pod, running: &Pod, now: Now, bookings: &Bookings) 
             None
         };
     }
-    let hash = |pod: &Pod| pod.annotations().get(annotations::TEMPLATE_HASH).cloned();
-    if hash(wanted) != hash(running) && bookings.is_idle(&uid) {
+    let hash = running.annotations().get(annotations::TEMPLATE_HASH);
+    if wanted != hash && bookings.is_idle(&uid) {
         return delete("its template changed".into());
     }
     None
 }
 
-/// Pods of ours that nothing wants any more. A node that is merely cordoned or not ready keeps its pods.
-fn unwanted(world: &World, wanted: &BTreeMap<Id, Pod>, bookings: &Bookings) -> Vec<Action> {
-    let mut actions = Vec::new();
-    for (id, pod) in world.pods.iter() {
-        let Some(uid) = pod.uid() else { continue };
-        if wanted.contains_key(id) || pod.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
-        if owner_group(world, id, pod).is_some_and(|(group_id, group)| {
-            keeps(world, &group_id, group, pod) || !bookings.is_idle(&uid)
-        }) {
-            continue;
-        }
-        if owner_is_unreadable(world, id, pod) {
-            continue;
-        }
-        actions.push(Action::DeletePod {
-            id: id.clone(),
-            uid,
-            reason: "its group, lane, batch or node is no longer wanted".into(),
-        });
+/// A pod of ours that nothing wants any more. A node that is merely cordoned or not ready keeps its pods.
+fn unwanted(
+    world: &World,
+    fleet: &Fleet,
+    provers: &BTreeSet<Id>,
+    bookings: &Bookings,
+    id: &Id,
+    pod: &Pod,
+) -> Option<Action> {
+    let uid = pod.uid()?;
+    if fleet.pod(id).is_some() || provers.contains(id) || pod.metadata.deletion_timestamp.is_some()
+    {
+        return None;
     }
-    actions
+    // A pod with work outlives its group's wish for it, not its group.
+    let has_group = pod.labels().get(labels::GROUP).is_some_and(|group| {
+        let group = Id::new(&id.namespace, group);
+        world.groups.get(&group).is_some()
+    });
+    if has_group && !bookings.is_idle(&uid) || owner_is_unreadable(world, id, pod) {
+        return None;
+    }
+    Some(Action::DeletePod {
+        id: id.clone(),
+        uid,
+        reason: "its group, lane, batch or node is no longer wanted".into(),
+    })
 }
 
 fn deletes_on_closing_node(world: &World, action: &Action) -> bool {
     let Action::DeletePod { id, .. } = action else {
         return false;
     };
-    let node = world.pods.get(id).and_then(wanted_node);
+    let node = world.pods.get(id).and_then(node);
     node.is_some_and(|node| drain::node_is_closing(world, node).is_some())
 }
 
@@ -159,37 +219,7 @@ fn owner_is_unreadable(world: &World, id: &Id, pod: &Pod) -> bool {
         .any(|owner| world.unreadable.contains_key(&owner))
 }
 
-fn owner_group<'a>(world: &'a World, id: &Id, pod: &Pod) -> Option<(Id, &'a SealingGroup)> {
-    let group = Id::new(&id.namespace, pod.labels().get(labels::GROUP)?);
-    let found = world.groups.get(&group)?;
-    Some((group, found))
-}
-
-/// Whether a pod's lane and node still belong to its group, though the node takes no new pods now.
-fn keeps(world: &World, group_id: &Id, group: &SealingGroup, pod: &Pod) -> bool {
-    let lane = pod.labels().get(labels::LANE);
-    let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.as_ref()) else {
-        return false;
-    };
-    group.spec.lanes.iter().any(|l| Some(&l.name) == lane)
-        && fit(world, group_id, group)
-            .iter()
-            .any(|f| &f.node == node && f.passing)
-}
-
 fn over(pod: &Pod, now: Now) -> bool {
     let made: Option<Timestamp> = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
     made.is_none_or(|t| now.wall.duration_since(t) > REFUSED_PAUSE)
-}
-
-/// Why a pod failed, in kubelet's words.
-pub fn refusal(pod: &Pod) -> String {
-    let status = pod.status.as_ref();
-    let reason = status
-        .and_then(|s| s.reason.clone())
-        .unwrap_or_else(|| "Failed".into());
-    match status.and_then(|s| s.message.clone()) {
-        Some(message) => format!("{reason}: {message}"),
-        None => reason,
-    }
 }

@@ -13,6 +13,9 @@ mod say;
 mod turn;
 mod work;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use filstar_crds::{Sector, SectorPhase, TaskKind, finalizers, labels};
 use kube::ResourceExt;
 
@@ -30,10 +33,45 @@ pub(super) fn plan(
     ledger: &mut Ledger,
 ) -> Vec<Action> {
     let mut actions = Vec::new();
-    for (id, sector) in world.sectors.iter() {
-        actions.extend(one(world, now, (bookings, ledger), id, sector));
+    let mut sectors: Vec<(&Id, &Sector)> = world.sectors.iter().collect();
+    sectors.sort_by_key(|(_, sector)| rank(sector));
+    for (id, sector) in sectors {
+        let books = (&mut *bookings, &mut *ledger);
+        actions.extend(one(world, now, books, id, sector));
     }
     actions
+}
+
+/// Actions for some sectors.
+pub(super) fn some(
+    world: &World,
+    now: Now,
+    (bookings, ledger): (&mut Bookings, &mut Ledger),
+    ids: &BTreeSet<Id>,
+) -> Vec<Action> {
+    let mut sectors: Vec<(&Id, &Sector)> = ids
+        .iter()
+        .filter_map(|id| Some((id, world.sectors.get(id)?)))
+        .collect();
+    sectors.sort_by_key(|(_, sector)| rank(sector));
+    sectors
+        .into_iter()
+        .flat_map(|(id, sector)| one(world, now, (&mut *bookings, &mut *ledger), id, sector))
+        .collect()
+}
+
+/// Who is asked first when places are few: what is nearest to the chain, so C2 before PC2. What finds no room holds up
+/// nobody behind it.
+fn rank(sector: &Sector) -> u8 {
+    match sector.status.as_ref().and_then(|s| s.phase) {
+        Some(SectorPhase::C2) => 1,
+        Some(SectorPhase::C1) => 2,
+        Some(SectorPhase::Pc2) => 3,
+        Some(SectorPhase::Pc1) => 4,
+        Some(SectorPhase::Packing) => 5,
+        Some(SectorPhase::Allocated) | None => 6,
+        Some(_) => 0,
+    }
 }
 
 fn one(
@@ -105,9 +143,10 @@ fn step(turn: &mut Turn<'_>) -> Wait {
 /// The facts of a sector's miner, or why it has none.
 fn miner<'a>(
     world: &'a World,
+    bookings: &Bookings,
     id: &Id,
     sector: &Sector,
-) -> Result<(Id, &'a filstar_crds::Miner, MinerFacts), Wait> {
+) -> Result<(Id, &'a filstar_crds::Miner, Arc<MinerFacts>), Wait> {
     let name = &sector.spec.miner_ref.name;
     let (miner_id, miner) = world.miner_of(&id.namespace, name).ok_or_else(|| {
         Wait::new(
@@ -115,7 +154,10 @@ fn miner<'a>(
             format!("there is no Miner {name} in this namespace; create it"),
         )
     })?;
-    let facts = MinerFacts::parse(miner).map_err(|invalid| {
+    // A Miner that came since the books were opened is read here.
+    let known = bookings.miner(&miner_id).cloned();
+    let facts = known.unwrap_or_else(|| MinerFacts::parse(miner).map(Arc::new));
+    let facts = facts.map_err(|invalid| {
         Wait::new(
             "InvalidMiner",
             format!("Miner {name} cannot be used: {invalid}"),

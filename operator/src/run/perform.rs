@@ -145,7 +145,7 @@ impl Brain {
         };
         let mut news = false;
         for change in applied.changes {
-            news |= change(&mut self.world);
+            news |= self.take_in(change);
         }
         let outcome = match applied.result {
             Ok(()) => {

@@ -6,13 +6,12 @@ use filstar_crds::{
     ChainMessage, DeadlineState, DeadlineStatus, MessageState, PostBatch, PostBatchStatus,
     ProverReport, conditions,
 };
-use k8s_openapi::api::core::v1::Pod;
 
 use super::Say;
 use super::faults;
 use crate::plan::message::newest;
 use crate::plan::names;
-use crate::world::{ChainFacts, Id, MinerFacts, Now, World};
+use crate::world::{ChainFacts, Id, MinerFacts, Now, World, pod};
 
 /// The new status, or none when nothing changed.
 pub(super) fn status(
@@ -282,18 +281,7 @@ fn say_ready(
 }
 
 fn prover_ready(world: &World, id: &Id) -> bool {
-    let pod = world
-        .pods
-        .get(&Id::new(&id.namespace, names::prover_pod(&id.name)));
-    let conditions = |p: &Pod| {
-        p.status
-            .as_ref()
-            .and_then(|s| s.conditions.clone())
-            .unwrap_or_default()
-    };
-    pod.is_some_and(|p| {
-        conditions(p)
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == "True")
-    })
+    let name = names::prover_pod(&id.name);
+    let pod = world.pods.get(&Id::new(&id.namespace, name));
+    pod.is_some_and(pod::says_ready)
 }

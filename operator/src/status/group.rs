@@ -6,14 +6,21 @@ use filstar_crds::{
     NodeFit, PledgeMode, PodStatus, SealingGroup, SealingGroupStatus, SectorPhase, conditions,
     labels,
 };
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use filstar_placement::{PodPlan, write_cpus};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::Say;
+use crate::plan::fleet::Fleet;
 use crate::plan::pledge::{self, Verdict};
 use crate::plan::pods;
+use crate::world::pod::{condition, refusal};
 use crate::world::{Id, Now, World};
 
+/// Pods that the status has room for.
+const PODS: usize = 1000;
+/// Nodes of which the status says what is left over.
+const LEFT_OVER: usize = 200;
 /// Nodes named in one message.
 const NAMED: usize = 5;
 
@@ -21,12 +28,12 @@ const NAMED: usize = 5;
 pub(super) fn status(
     world: &World,
     now: Now,
-    ledger: &pledge::Ledger,
+    (fleet, ledger): (&Fleet, &pledge::Ledger),
     id: &Id,
     group: &SealingGroup,
 ) -> Option<SealingGroupStatus> {
     let old = group.status.clone().unwrap_or_default();
-    let fits = pods::fit(world, id, group);
+    let fits: Vec<_> = fleet.fits(id).collect();
     let unfit: Vec<NodeFit> = fits
         .iter()
         .filter_map(|f| {
@@ -36,8 +43,20 @@ pub(super) fn status(
             })
         })
         .collect();
-    let pods = pod_statuses(world, id);
-    let wanted = (fits.len() - unfit.len()) * group.spec.lanes.len();
+    let left_over: Vec<NodeFit> = fits
+        .iter()
+        .filter(|f| f.problem.is_none() && !f.left_over.is_empty())
+        .map(|f| NodeFit {
+            node: f.node.clone(),
+            reason: f.left_over.chars().take(500).collect(),
+        })
+        .take(LEFT_OVER)
+        .collect();
+    let pods = pod_statuses(world, fleet, id);
+    let wanted = fleet
+        .pods()
+        .filter(|(_, p)| p.wanted && p.group == *id)
+        .count();
     let ready = world
         .pods
         .in_namespace(&id.namespace)
@@ -56,6 +75,8 @@ pub(super) fn status(
         gates: Vec::new(),
         last_pledge: pledge::last(world, id, group),
         unfit_nodes: unfit,
+        left_over,
+        refusals: pods::refusals::count(world, now, id, &old.refusals),
     };
     let gates = pledge::gates(world, now, ledger, id, group);
     let before = |gate: &Verdict| old.gates.iter().find(|g| g.name == gate.gate.name());
@@ -80,16 +101,16 @@ fn belongs(pod: &Pod, id: &Id) -> bool {
     pod.labels().get(labels::GROUP) == Some(&id.name) && pod.metadata.deletion_timestamp.is_none()
 }
 
-fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
-    pod.status
-        .as_ref()?
-        .conditions
-        .as_ref()?
-        .iter()
-        .find(|c| c.type_ == kind)
+/// Where a pod is placed, and why there.
+fn why(plan: &PodPlan) -> String {
+    let mut words: Vec<String> = plan.why.iter().map(ToString::to_string).collect();
+    if !plan.groups.is_empty() {
+        words.insert(0, format!("core groups {}", write_cpus(&plan.groups)));
+    }
+    words.join("; ").chars().take(500).collect()
 }
 
-fn pod_statuses(world: &World, id: &Id) -> Vec<PodStatus> {
+fn pod_statuses(world: &World, fleet: &Fleet, id: &Id) -> Vec<PodStatus> {
     let pods = world
         .pods
         .in_namespace(&id.namespace)
@@ -107,8 +128,10 @@ fn pod_statuses(world: &World, id: &Id) -> Vec<PodStatus> {
             phase: phase(pod),
             pinned: pinned.map(|c| c.status == "True"),
             placement: pinned.and_then(|c| c.message.clone()),
+            why: fleet.pod(pod_id).map(|p| why(&p.plan)),
         }
     })
+    .take(PODS)
     .collect()
 }
 
@@ -119,7 +142,7 @@ fn phase(pod: &Pod) -> String {
         .and_then(|s| s.phase.clone())
         .unwrap_or_else(|| "Pending".into());
     match phase.as_str() {
-        "Failed" => format!("Failed: {}", pods::refusal(pod)),
+        "Failed" => format!("Failed: {}", refusal(pod)),
         "Pending" | "Running" => match waiting(pod).or_else(|| unscheduled(pod)) {
             Some(why) => format!("{phase}: {why}"),
             None => phase,

@@ -1,10 +1,9 @@
 //! What to say about a `SectorStore`. Its capacity is written by sealers.
 
 use filstar_crds::{Sector, SectorPhase, SectorStore, SectorStoreStatus, conditions};
-use k8s_openapi::api::core::v1::Pod;
 
 use super::Say;
-use crate::world::{Id, Now, World};
+use crate::world::{Id, Now, World, pod};
 
 /// The new status, or none when nothing changed.
 pub(super) fn status(
@@ -54,7 +53,7 @@ pub(super) fn status(
     if world
         .pods
         .in_namespace(&id.namespace)
-        .any(|(_, pod)| mounts(pod, id))
+        .any(|(_, p)| pod::says_ready(p) && pod::has_volume(p, &pod::store_volume(&id.name)))
     {
         say.set(
             conditions::READY,
@@ -76,13 +75,4 @@ fn count(world: &World, id: &Id, wanted: impl Fn(&Sector) -> bool) -> u32 {
     };
     let sectors = world.sectors.in_namespace(&id.namespace);
     u32::try_from(sectors.filter(|(_, s)| here(s) && wanted(s)).count()).unwrap_or(u32::MAX)
-}
-
-fn mounts(pod: &Pod, store: &Id) -> bool {
-    let name = format!("store-{}", store.name);
-    let volumes = pod.spec.as_ref().and_then(|s| s.volumes.as_ref());
-    let mounted = volumes.is_some_and(|v| v.iter().any(|v| v.name == name));
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    mounted
-        && conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }

@@ -1,6 +1,6 @@
 //! Objects of one kind by namespace and name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kube::{Resource, ResourceExt};
@@ -48,6 +48,10 @@ pub struct Index<T> {
     objects: BTreeMap<Id, T>,
     /// Versions of objects that were deleted, so that a late event does not bring them back.
     buried: BTreeMap<Id, String>,
+    /// What changed since somebody asked.
+    changed: BTreeSet<Id>,
+    /// How often anything changed.
+    version: u64,
 }
 
 impl<T> Default for Index<T> {
@@ -55,6 +59,8 @@ impl<T> Default for Index<T> {
         Self {
             objects: BTreeMap::new(),
             buried: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            version: 0,
         }
     }
 }
@@ -74,6 +80,7 @@ impl<T: Resource + ResourceExt> Index<T> {
             return false;
         }
         self.buried.remove(&id);
+        self.note(&id);
         self.objects.insert(id, object);
         true
     }
@@ -95,19 +102,43 @@ impl<T: Resource + ResourceExt> Index<T> {
         if let Some(uid) = uid {
             self.buried.insert(id.clone(), uid.to_owned());
         }
+        self.note(id);
         self.objects.remove(id).is_some()
     }
 
     /// Forgets whatever is not in `present`: the listing that a watch started with.
-    pub fn retain(&mut self, present: &std::collections::BTreeSet<Id>) -> bool {
-        let before = self.objects.len();
-        self.objects.retain(|id, _| present.contains(id));
+    pub fn retain(&mut self, present: &BTreeSet<Id>) -> bool {
+        let gone: Vec<Id> = self
+            .objects
+            .keys()
+            .filter(|id| !present.contains(id))
+            .cloned()
+            .collect();
+        for id in &gone {
+            self.note(id);
+            self.objects.remove(id);
+        }
         self.buried.clear();
-        before != self.objects.len()
+        !gone.is_empty()
     }
 }
 
 impl<T> Index<T> {
+    fn note(&mut self, id: &Id) {
+        self.changed.insert(id.clone());
+        self.version += 1;
+    }
+
+    /// What changed since the last call.
+    pub fn take_changed(&mut self) -> BTreeSet<Id> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Grows with every change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// One object.
     pub fn get(&self, id: &Id) -> Option<&T> {
         self.objects.get(id)

@@ -103,10 +103,13 @@ fn every_lane_gets_a_pod_on_every_node_that_fits() {
 fn a_node_that_is_too_small_says_so_and_gets_no_pod() {
     let mut big = group();
     big.spec.lanes[0].cpus = 8;
-    let fits = pods::fit(&world(), &id("g"), &big);
+    let mut world = world();
+    big.metadata.resource_version = Some("2".into());
+    world.groups.apply(big);
+    let fits = pods::fit(&world, &id("g"));
     assert_eq!(
         fits[0].problem.as_deref(),
-        Some("the lanes want 8 CPUs, the node has 1 to give")
+        Some("lane seal needs 8 CPUs, 1 are free")
     );
 }
 

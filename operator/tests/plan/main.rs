@@ -18,6 +18,7 @@ mod gates_pace;
 mod gates_prop;
 mod groups;
 mod messages;
+mod places;
 mod recover;
 mod sectors;
 mod support;

@@ -73,7 +73,7 @@ pub(crate) fn group() -> SealingGroup {
     let spec = serde_json::from_value(json!({
         "minerRef": {"name": "m"},
         "scratch": {"hostPath": "/scratch", "parametersPath": "/params"},
-        "lanes": [{"name": "seal", "cpus": 1, "memory": "1Gi",
+        "lanes": [{"name": "seal", "cpus": 1, "memory": "4Gi",
                    "phases": ["AddPiece", "PC1", "PC2", "C1", "C2", "Finalize"]}],
         "pledge": {"mode": "Auto", "maxInFlight": 2},
     }));
@@ -99,7 +99,7 @@ pub(crate) fn node(name: &str) -> Node {
 }
 
 pub(crate) fn sealer_pod(node: &str) -> Pod {
-    let name = filstar_operator::plan::names::sealer_pod("g", "seal", node);
+    let name = filstar_operator::plan::names::sealer_pod("g", "seal", node, 0);
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"labels": {"filstar.io/group": "g", "filstar.io/lane": "seal",
                                 "app.kubernetes.io/managed-by": "filstar"}},

@@ -18,7 +18,10 @@ use super::{
     plan::Slot,
     work::{Done, Job},
 };
-use crate::{placement, pod};
+use crate::{
+    placement::{self, Asked},
+    pod,
+};
 
 /// Tries to read our earlier reports before proving goes on without.
 const RECALLS: u32 = 5;
@@ -90,7 +93,11 @@ impl Role {
         if self.placement_told {
             return;
         }
-        let verdict = placement::judge(&placement::find(), self.settings.pod.cpus);
+        let asked = Asked {
+            cpus: self.settings.pod.cpus,
+            ..Asked::default()
+        };
+        let verdict = placement::judge(&placement::find(&asked), &asked);
         self.metrics.placed.set(i64::from(verdict.verified));
         let (client, pod, now) = (&self.client, &self.settings.pod, Timestamp::now());
         let call = pod::report_placement(client, pod, managers::PROVER, &verdict, now);

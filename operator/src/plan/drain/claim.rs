@@ -6,8 +6,8 @@ use filstar_crds::{
 use kube::ResourceExt;
 
 use super::Request;
-use crate::plan::bookings::is_live;
 use crate::plan::{message, names};
+use crate::world::pod::is_live;
 use crate::world::{Id, Now, World};
 
 /// Whether the chain has a sector or its pre-commit.

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::node_is_closing;
-use crate::plan::bookings::wanted_node;
 use crate::plan::pods;
+use crate::world::pod::node as wanted_node;
 use crate::world::{Id, World};
 
 /// Why a prover stays.

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::claim::{self, Claim, OnChain, on_chain};
 use super::provers::{self, Stays};
 use super::{Request, guard, request, sealers_on, sectors_on};
-use crate::plan::bookings::is_live;
+use crate::world::pod::is_live;
 use crate::world::{Id, Now, World};
 
 /// Sectors and pods that one message names.

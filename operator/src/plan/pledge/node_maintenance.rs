@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use super::gate::{Gate, Verdict};
 use super::text::count;
-use crate::plan::bookings::{is_live, is_ready};
+use crate::world::pod::{is_live, is_ready};
 use crate::world::{Id, World};
 
 /// Nodes named in one message.

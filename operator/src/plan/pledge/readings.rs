@@ -3,7 +3,7 @@
 use filstar_crds::{Disks, labels};
 use kube::ResourceExt;
 
-use crate::plan::bookings::is_live;
+use crate::world::pod::is_live;
 use crate::world::{Id, World};
 
 /// What one sealer pod says.

@@ -1,12 +1,11 @@
-//! Which nodes can take a group's lanes, and why the others cannot.
+//! What keeps a group off a node, beside room.
 
-use std::collections::BTreeMap;
-
-use filstar_crds::{PostBatch, SealingGroup, Toleration, parse_bytes, parse_millicpus};
+use filstar_crds::{PostBatch, SealingGroup, Toleration};
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use crate::plan::drain;
-use crate::world::{Id, World};
+use crate::plan::fleet::Fleet;
+use crate::world::{Id, World, selects};
 
 /// One node that the group's selector names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,32 +16,13 @@ pub struct Fit {
     pub problem: Option<String>,
     /// The problem is of the kind that passes (cordoned, not ready): pods that are there stay.
     pub passing: bool,
+    /// What is left over there, and why; empty when nothing is.
+    pub left_over: String,
 }
 
 /// Judges every node that the group's selector names.
-pub fn fit(world: &World, _group_id: &Id, group: &SealingGroup) -> Vec<Fit> {
-    world
-        .nodes
-        .iter()
-        .filter(|(_, node)| selects(&group.spec.node_selector, node))
-        .map(|(id, node)| {
-            let passing = passing_problem(world, id, node);
-            let problem = passing.clone().or_else(|| lasting_problem(group, node));
-            Fit {
-                node: id.name.clone(),
-                problem,
-                passing: passing.is_some(),
-            }
-        })
-        .collect()
-}
-
-/// Whether a node has all labels of a selector.
-pub(super) fn selects(selector: &BTreeMap<String, String>, node: &Node) -> bool {
-    let labels = node.metadata.labels.as_ref();
-    selector
-        .iter()
-        .all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))
+pub fn fit(world: &World, group: &Id) -> Vec<Fit> {
+    Fleet::of(world).fits(group).cloned().collect()
 }
 
 /// Whether a node may run the prover of a batch now.
@@ -52,7 +32,8 @@ pub(in crate::plan) fn takes_prover(batch: &PostBatch, node: &Node) -> bool {
         && refused(&batch.spec.tolerations, node).is_none()
 }
 
-fn passing_problem(world: &World, id: &Id, node: &Node) -> Option<String> {
+/// What keeps new pods away for a while, and leaves those that are there.
+pub(in crate::plan) fn passing(world: &World, id: &Id, node: &Node) -> Option<String> {
     let closing = drain::request_at(world, id).map(|request| request.why.to_string());
     closing.or_else(|| not_ready(node))
 }
@@ -70,32 +51,10 @@ fn not_ready(node: &Node) -> Option<String> {
     }
 }
 
-fn lasting_problem(group: &SealingGroup, node: &Node) -> Option<String> {
-    if let Some(taint) = refused(&group.spec.tolerations, node) {
-        return Some(format!("the taint {} is not tolerated", taint.key));
-    }
-    let wanted_cpus: u64 = group.spec.lanes.iter().map(|l| u64::from(l.cpus)).sum();
-    let has_cpus = allocatable(node, "cpu", |t| parse_millicpus(t).ok()) / 1000;
-    if wanted_cpus > has_cpus {
-        return Some(format!(
-            "the lanes want {wanted_cpus} CPUs, the node has {has_cpus} to give"
-        ));
-    }
-    let wanted: u64 = group
-        .spec
-        .lanes
-        .iter()
-        .filter_map(|l| parse_bytes(&l.memory).ok())
-        .sum();
-    let has = allocatable(node, "memory", |t| parse_bytes(t).ok());
-    if wanted > has {
-        return Some(format!(
-            "the lanes want {} MiB of memory, the node has {} MiB to give",
-            wanted >> 20,
-            has >> 20
-        ));
-    }
-    None
+/// What keeps pods away until somebody changes the node or the group.
+pub(in crate::plan) fn lasting(group: &SealingGroup, node: &Node) -> Option<String> {
+    let taint = refused(&group.spec.tolerations, node)?;
+    Some(format!("the taint {} is not tolerated", taint.key))
 }
 
 /// The first taint that keeps pods away.
@@ -105,13 +64,6 @@ fn refused<'a>(tolerations: &[Toleration], node: &'a Node) -> Option<&'a Taint> 
         .into_iter()
         .flatten()
         .find(|t| t.effect != "PreferNoSchedule" && !tolerated(tolerations, t))
-}
-
-fn allocatable(node: &Node, name: &str, parse: impl Fn(&str) -> Option<u64>) -> u64 {
-    let all = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
-    all.and_then(|a| a.get(name))
-        .and_then(|q| parse(&q.0))
-        .unwrap_or(0)
 }
 
 fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {

@@ -3,32 +3,124 @@
 use std::collections::BTreeMap;
 
 use filstar_crds::{
-    Lane, PlacementPolicy, PostBatch, SealingGroup, SectorStore, StoreAccess, annotations,
+    Backend, Lane, PlacementPolicy, PostBatch, SealingGroup, SectorStore, StoreAccess, annotations,
     conditions, labels,
 };
+use filstar_placement::PodPlan;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use serde_json::{Value, json};
 
-use super::fit::selects;
+use super::backend;
+use crate::plan::fleet::Planned;
 use crate::plan::names;
-use crate::world::{Id, MinerFacts, World};
+use crate::world::pod;
+use crate::world::{Id, MinerFacts, World, selects};
 
 /// The user of our containers: nobody.
 const USER: i64 = 65_532;
 
-/// The pod of one lane on one node.
-pub(super) fn sealer(world: &World, id: &Id, group: &SealingGroup, lane: &Lane, node: &str) -> Pod {
+/// Hashes of pods without making them: of all that pods of a lane share once, and of what differs for each.
+#[derive(Debug, Default)]
+pub(super) struct Hashes {
+    lanes: BTreeMap<(Id, usize), u64>,
+    stores: BTreeMap<Id, u64>,
+}
+
+impl Hashes {
+    /// The hash of one pod's template.
+    pub(super) fn of(&mut self, world: &World, planned: &Planned) -> Option<String> {
+        let group = world.groups.get(&planned.group)?;
+        let lane = group.spec.lanes.get(planned.lane)?;
+        let key = (planned.group.clone(), planned.lane);
+        let shared = *self.lanes.entry(key).or_insert_with(|| {
+            let none = PodPlan {
+                cpus: Vec::new(),
+                groups: Vec::new(),
+                numa: Vec::new(),
+                gpus: Vec::new(),
+                ..planned.plan.clone()
+            };
+            let pod = sealer_spec(world, &planned.group, group, lane, "", &none, &[]);
+            names::fnv1a(pod.to_string().as_bytes())
+        });
+        let place = &planned.plan;
+        let mut own = shared.to_le_bytes().to_vec();
+        own.extend_from_slice(planned.node.as_bytes());
+        own.extend_from_slice(&(place.cpus.len() as u64).to_le_bytes());
+        if group.spec.placement.backend != Backend::Kubelet {
+            // Where we choose the CPUs, others make another pod.
+            own.extend(place.cpus.iter().flat_map(|cpu| cpu.to_le_bytes()));
+        }
+        for (name, store) in sealer_stores(world, &planned.group, group, &planned.node) {
+            let id = Id::new(&planned.group.namespace, name);
+            let hash = self.stores.entry(id).or_insert_with(|| {
+                let volume = format!("{name} {:?}", store.spec.volume);
+                names::fnv1a(volume.as_bytes())
+            });
+            own.extend_from_slice(&hash.to_le_bytes());
+        }
+        Some(format!("{:016x}", names::fnv1a(&own)))
+    }
+}
+
+/// The stores that a group's pods mount on a node.
+fn sealer_stores<'a>(
+    world: &'a World,
+    id: &'a Id,
+    group: &SealingGroup,
+    node: &str,
+) -> Vec<(&'a str, &'a SectorStore)> {
+    let node = world.nodes.get(&Id::new("", node));
+    stores(world, &id.namespace, |store| {
+        store.spec.access != StoreAccess::ReadOnly
+            && selects(&group.spec.finalize.store_selector, store)
+            && node.is_some_and(|n| selects(&store.spec.node_selector, n))
+    })
+}
+
+/// A pod of one lane at its place.
+pub(super) fn sealer(world: &World, planned: &Planned, hash: &str) -> Option<Pod> {
+    let id = &planned.group;
+    let group = world.groups.get(id)?;
+    let lane = group.spec.lanes.get(planned.lane)?;
+    let stores = sealer_stores(world, id, group, &planned.node);
+    let spec = sealer_spec(
+        world,
+        id,
+        group,
+        lane,
+        &planned.node,
+        &planned.plan,
+        &stores,
+    );
+    let node_label = names::node_label(&planned.node);
+    let labels = BTreeMap::from([
+        (labels::COMPONENT, "sealer"),
+        (labels::GROUP, id.name.as_str()),
+        (labels::LANE, lane.name.as_str()),
+        (labels::NODE, node_label.as_str()),
+        (labels::MINER, group.spec.miner_ref.name.as_str()),
+    ]);
+    let name = names::sealer_pod(&id.name, &lane.name, &planned.node, planned.plan.index);
+    let mut notes = backend::of(group.spec.placement.backend)
+        .promise(lane, &planned.plan)
+        .annotations;
+    notes.insert(annotations::TEMPLATE_HASH, hash.to_owned());
+    Some(whole(&id.namespace, &name, group, &labels, &notes, spec))
+}
+
+fn sealer_spec(
+    world: &World,
+    id: &Id,
+    group: &SealingGroup,
+    lane: &Lane,
+    node: &str,
+    place: &PodPlan,
+    stores: &[(&str, &SectorStore)],
+) -> Value {
     let spec = &group.spec;
     let required = spec.placement.policy == PlacementPolicy::Required;
-    let stores = stores(world, &id.namespace, |store| {
-        store.spec.access != StoreAccess::ReadOnly
-            && matches_labels(store, &spec.finalize.store_selector)
-            && world
-                .nodes
-                .get(&Id::new("", node))
-                .is_some_and(|n| selects(&store.spec.node_selector, n))
-    });
     let mut volumes = vec![
         host_path("scratch", &spec.scratch.host_path),
         host_path("params", &spec.scratch.parameters_path),
@@ -39,8 +131,10 @@ pub(super) fn sealer(world: &World, id: &Id, group: &SealingGroup, lane: &Lane, 
         json!({"name": "params", "mountPath": "/params"}),
         json!({"name": "tmp", "mountPath": "/tmp"}),
     ];
-    add_stores(&stores, false, &mut volumes, &mut mounts);
-    let mut env = common_env(lane.cpus, spec.placement.policy);
+    add_stores(stores, false, &mut volumes, &mut mounts);
+    let promise = backend::of(spec.placement.backend).promise(lane, place);
+    let mut env = common_env(spec.placement.policy);
+    env.extend(promise.env);
     env.push(json!({"name": "FILSTAR_GROUP", "value": id.name}));
     env.push(json!({"name": "FILSTAR_LANE", "value": lane.name}));
     let gates = if required {
@@ -48,7 +142,7 @@ pub(super) fn sealer(world: &World, id: &Id, group: &SealingGroup, lane: &Lane, 
     } else {
         json!([])
     };
-    let pod_spec = json!({
+    json!({
         "serviceAccountName": "filstar-sealer",
         "readinessGates": gates,
         "restartPolicy": "Always",
@@ -63,18 +157,8 @@ pub(super) fn sealer(world: &World, id: &Id, group: &SealingGroup, lane: &Lane, 
         }}},
         "securityContext": pod_security(),
         "volumes": volumes,
-        "containers": [container("seal", image(world, spec.image.as_ref()), &env, &mounts, lane.cpus, &lane.memory)],
-    });
-    let node_label = names::node_label(node);
-    let labels = BTreeMap::from([
-        (labels::COMPONENT, "sealer"),
-        (labels::GROUP, id.name.as_str()),
-        (labels::LANE, lane.name.as_str()),
-        (labels::NODE, node_label.as_str()),
-        (labels::MINER, spec.miner_ref.name.as_str()),
-    ]);
-    let name = names::sealer_pod(&id.name, &lane.name, node);
-    pod(&id.namespace, &name, group, &labels, pod_spec)
+        "containers": [container("seal", image(world, spec.image.as_ref()), &env, &mounts, &promise.requests, &promise.limits)],
+    })
 }
 
 /// The prover pod of a batch; none when its miner cannot be read.
@@ -101,7 +185,12 @@ pub(super) fn prover(world: &World, id: &Id, batch: &PostBatch) -> Option<Pod> {
         .iter()
         .map(|e| e.url.as_str())
         .collect();
-    let mut env = common_env(spec.lane.cpus, PlacementPolicy::Required);
+    let mut env = common_env(PlacementPolicy::Required);
+    env.push(json!({"name": "FILSTAR_CPUS", "value": spec.lane.cpus.to_string()}));
+    let mut resources = json!({"memory": spec.lane.memory});
+    if spec.lane.cpus > 0 {
+        resources["cpu"] = json!(spec.lane.cpus.to_string());
+    }
     for (name, value) in [
         ("FILSTAR_POST_BATCH", id.name.clone()),
         ("FILSTAR_ACTOR", facts.actor_text.clone()),
@@ -121,31 +210,34 @@ pub(super) fn prover(world: &World, id: &Id, batch: &PostBatch) -> Option<Pod> {
         "nodeSelector": spec.node_selector,
         "securityContext": pod_security(),
         "volumes": volumes,
-        "containers": [container("prove", image(world, spec.image.as_ref()), &env, &mounts, spec.lane.cpus, &spec.lane.memory)],
+        "containers": [container("prove", image(world, spec.image.as_ref()), &env, &mounts, &resources, &resources)],
     });
     let labels = BTreeMap::from([
         (labels::COMPONENT, "prover"),
         (labels::POST_BATCH, id.name.as_str()),
         (labels::MINER, spec.miner_ref.name.as_str()),
     ]);
-    Some(pod(
+    let hash = format!("{:016x}", names::fnv1a(pod_spec.to_string().as_bytes()));
+    let notes = BTreeMap::from([(annotations::TEMPLATE_HASH, hash)]);
+    Some(whole(
         &id.namespace,
         &names::prover_pod(&id.name),
         batch,
         &labels,
+        &notes,
         pod_spec,
     ))
 }
 
-fn pod(
+fn whole(
     namespace: &str,
     name: &str,
     owner: &impl Resource<DynamicType = ()>,
     labels: &BTreeMap<&str, &str>,
+    notes: &BTreeMap<&'static str, String>,
     mut spec: Value,
 ) -> Pod {
     prune(&mut spec);
-    let hash = format!("{:016x}", names::fnv1a(spec.to_string().as_bytes()));
     let mut labels = labels.clone();
     labels.insert(labels::MANAGED_BY, "filstar");
     labels.insert("app.kubernetes.io/name", "filstar");
@@ -154,7 +246,7 @@ fn pod(
             "name": name,
             "namespace": namespace,
             "labels": labels,
-            "annotations": {annotations::TEMPLATE_HASH: hash},
+            "annotations": notes,
             "ownerReferences": [owner.controller_owner_ref(&())],
         },
         "spec": spec,
@@ -179,13 +271,9 @@ fn container(
     image: &str,
     env: &[Value],
     mounts: &[Value],
-    cpus: u32,
-    memory: &str,
+    requests: &Value,
+    limits: &Value,
 ) -> Value {
-    let mut resources = json!({"memory": memory});
-    if cpus > 0 {
-        resources["cpu"] = json!(cpus.to_string());
-    }
     json!({
         "name": role,
         "image": image,
@@ -193,7 +281,7 @@ fn container(
         "args": [role],
         "env": env,
         "volumeMounts": mounts,
-        "resources": {"requests": resources, "limits": resources},
+        "resources": {"requests": requests, "limits": limits},
         "ports": [{"name": "metrics", "containerPort": 9090}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": 9090}, "periodSeconds": 2},
         "livenessProbe": {"httpGet": {"path": "/healthz", "port": 9090}, "periodSeconds": 20, "failureThreshold": 6},
@@ -215,7 +303,7 @@ fn pod_security() -> Value {
     })
 }
 
-fn common_env(cpus: u32, policy: PlacementPolicy) -> Vec<Value> {
+fn common_env(policy: PlacementPolicy) -> Vec<Value> {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
     let policy = match policy {
         PlacementPolicy::Required => "Required",
@@ -226,7 +314,6 @@ fn common_env(cpus: u32, policy: PlacementPolicy) -> Vec<Value> {
         field("POD_NAMESPACE", "metadata.namespace"),
         field("POD_UID", "metadata.uid"),
         field("NODE_NAME", "spec.nodeName"),
-        json!({"name": "FILSTAR_CPUS", "value": cpus.to_string()}),
         json!({"name": "FILSTAR_PLACEMENT_POLICY", "value": policy}),
         json!({"name": "FILSTAR_LISTEN", "value": "0.0.0.0:9090"}),
     ]
@@ -249,15 +336,6 @@ fn stores<'a>(
         .collect()
 }
 
-pub(in crate::plan) fn matches_labels(
-    store: &SectorStore,
-    selector: &BTreeMap<String, String>,
-) -> bool {
-    selector
-        .iter()
-        .all(|(key, value)| store.labels().get(key) == Some(value))
-}
-
 fn add_stores(
     stores: &[(&str, &SectorStore)],
     read_only: bool,
@@ -265,7 +343,7 @@ fn add_stores(
     mounts: &mut Vec<Value>,
 ) {
     for (name, store) in stores {
-        let volume_name = format!("store-{name}");
+        let volume_name = pod::store_volume(name);
         let source = &store.spec.volume;
         let volume = if let Some(path) = &source.host_path {
             host_path(&volume_name, path)

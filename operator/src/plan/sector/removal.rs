@@ -7,13 +7,13 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::super::bookings::{Bookings, is_live};
-use super::super::pods::fit;
+use super::super::bookings::Bookings;
 use super::say;
 use super::turn::Wait;
 use super::work::report_of;
 use crate::action::Action;
-use crate::world::{Id, Now, World};
+use crate::world::pod::is_live;
+use crate::world::{Id, Now, World, selects};
 
 /// Between two attempts.
 const PAUSE: SignedDuration = SignedDuration::from_secs(30);
@@ -61,9 +61,9 @@ fn nobody_can(world: &World, id: &Id, sector: &Sector, status: &SectorStatus) ->
     };
     let node = status.binding.as_ref().map(|b| b.node.as_str());
     group.metadata.deletion_timestamp.is_some()
-        || !fit(world, &group_id, group)
-            .iter()
-            .any(|f| Some(f.node.as_str()) == node)
+        || node
+            .and_then(|node| world.nodes.get(&Id::new("", node)))
+            .is_none_or(|node| !selects(&group.spec.node_selector, node))
 }
 
 fn ask_a_pod(
@@ -100,7 +100,7 @@ fn ask_a_pod(
         let node = next.binding.as_ref().map(|b| b.node.clone());
         if let Some(group) = world.groups.get(&group_id)
             && let Ok(place) =
-                bookings.take(world, &group_id, group, TaskKind::Remove, node.as_deref())
+                bookings.take(now, &group_id, group, TaskKind::Remove, node.as_deref(), id)
         {
             next.tasks += 1;
             next.task = Some(Task {

@@ -1,5 +1,7 @@
 //! One look at one sector: what it is, what it may become, and what is wished for on the way.
 
+use std::sync::Arc;
+
 use filstar_chain::node::{PreCommitOnChainInfo, SectorOnChainInfo};
 use filstar_crds::{
     Attempts, Failure, Miner, SealingGroup, Sector, SectorPhase, SectorStatus, TaskClass,
@@ -50,7 +52,7 @@ pub(super) struct Turn<'a> {
     pub(super) sector: &'a Sector,
     pub(super) miner_id: Id,
     pub(super) miner: &'a Miner,
-    pub(super) facts: MinerFacts,
+    pub(super) facts: Arc<MinerFacts>,
     pub(super) group_id: Id,
     pub(super) group: &'a SealingGroup,
     /// The status to be: the operator's part.
@@ -68,7 +70,7 @@ impl<'a> Turn<'a> {
         id: &'a Id,
         sector: &'a Sector,
     ) -> Result<Self, Wait> {
-        let (miner_id, miner, facts) = super::miner(world, id, sector)?;
+        let (miner_id, miner, facts) = super::miner(world, bookings, id, sector)?;
         let group_id = Id::new(&id.namespace, &sector.spec.group_ref.name);
         let group = world.groups.get(&group_id).ok_or_else(|| {
             Wait::new(
@@ -85,8 +87,7 @@ impl<'a> Turn<'a> {
                 "the SealingGroup seals for another Miner",
             ));
         }
-        let mut next = sector.status.clone().unwrap_or_default();
-        next.sealer = None;
+        let next = sector.status.clone().unwrap_or_default();
         let mut turn = Self {
             world,
             now,
@@ -211,11 +212,15 @@ impl<'a> Turn<'a> {
         let mut actions = std::mem::take(&mut self.wishes);
         self.next.observed_generation = self.sector.metadata.generation;
         say::conditions(self.now, self.sector, &mut self.next, wait);
-        let mut before = self.sector.status.clone().unwrap_or_default();
-        before.sealer = None;
-        if self.next == before {
+        let same = match &self.sector.status {
+            Some(before) => self.next == *before,
+            None => self.next == SectorStatus::default(),
+        };
+        if same {
             return actions;
         }
+        // The sealer's part is not ours to write.
+        self.next.sealer = None;
         let id = self.id.clone();
         let status = Box::new(self.next);
         let resource_version = self.sector.resource_version().unwrap_or_default();

@@ -6,9 +6,9 @@ use filstar_crds::{
 };
 use kube::ResourceExt;
 
-use super::super::bookings::{NoPlace, is_live, places};
+use super::super::bookings::NoPlace;
 use super::turn::{Turn, Wait};
-use crate::world::Id;
+use crate::world::{Id, pod, selects};
 
 /// First pause after a temporary error; it doubles each time.
 const FIRST_PAUSE_SECONDS: i64 = 10;
@@ -174,21 +174,24 @@ fn pod_lives(turn: &Turn<'_>, task: &Task) -> bool {
         .world
         .pods
         .get(&Id::new(&turn.id.namespace, &task.pod_name));
-    pod.is_some_and(|p| p.uid().as_ref() == Some(&task.pod_uid) && is_live(p))
+    pod.is_some_and(|p| p.uid().as_ref() == Some(&task.pod_uid) && pod::is_live(p))
 }
 
 /// Binds a task to a pod and enters `phase` if that is a new one.
 fn bind(turn: &mut Turn<'_>, kind: TaskKind, phase: SectorPhase) -> Result<Wait, Wait> {
     let node = turn.next.binding.as_ref().map(|b| b.node.clone());
-    let (world, group_id, group) = (turn.world, &turn.group_id, turn.group);
-    let place = if let Some(node) = &node {
-        turn.bookings.take(world, group_id, group, kind, Some(node))
+    let (now, group_id, group) = (turn.now, &turn.group_id, turn.group);
+    let place = if let Some(node) = node.as_deref() {
+        turn.bookings
+            .take(now, group_id, group, kind, Some(node), turn.id)
     } else {
         let (ledger, miner) = (&*turn.ledger, turn.miner);
         let takes = |node: &str| ledger.takes(group_id, group, miner, node);
         turn.bookings
-            .take_node(world, turn.now, group_id, group, kind, takes)
+            .take_node(now, group_id, group, kind, turn.id, takes)
     };
+    turn.bookings
+        .wait(turn.id, group_id, node.as_deref(), place.is_err());
     let place = place.map_err(|no| no_place(no, kind, node.as_deref()))?;
     if turn.phase() != phase {
         turn.enter(phase);
@@ -222,9 +225,20 @@ fn no_place(no: NoPlace, kind: TaskKind, node: Option<&str>) -> Wait {
                 kind.as_str()
             ),
         ),
-        NoPlace::Busy => Wait::new(
+        NoPlace::Busy(pod, full) => Wait::new(
             "SealersBusy",
-            format!("every pod that computes {}{place} is busy", kind.as_str()),
+            format!(
+                "no pod has room for {}{place}; pod {pod}: {full}",
+                kind.as_str()
+            ),
+        ),
+        NoPlace::Jitter(pod) => Wait::new(
+            "StartJitter",
+            format!("pod {pod} waits its part of the lane's startJitter"),
+        ),
+        NoPlace::NoWay(missing) => Wait::new(
+            "CannotFinish",
+            format!("no node can take the sector all its way; {missing}"),
         ),
         NoPlace::Starting(pod) => Wait::new("SealerStarting", format!("pod {pod} is starting")),
     }
@@ -335,10 +349,7 @@ fn choose_store(turn: &Turn<'_>) -> Result<String, Wait> {
     let mut reasons = Vec::new();
     let mut best: Option<(u32, &str)> = None;
     for (id, store) in turn.world.stores.in_namespace(&turn.id.namespace) {
-        let selected = selector
-            .iter()
-            .all(|(k, v)| store.labels().get(k) == Some(v));
-        if !selected || store.spec.access == StoreAccess::ReadOnly {
+        if !selects(selector, store) || store.spec.access == StoreAccess::ReadOnly {
             continue;
         }
         let used = store
@@ -365,37 +376,22 @@ fn refuses(turn: &Turn<'_>, name: &str, store: &SectorStore, used: u32) -> Optio
     if used >= store.spec.max_used_percent {
         return Some(format!("full ({used} % used)"));
     }
-    let landing = turn
-        .world
-        .sectors
-        .in_namespace(&turn.id.namespace)
-        .filter(|(_, s)| {
-            let status = s.status.as_ref();
-            status.and_then(|s| s.phase) == Some(SectorPhase::Landing)
-                && status
-                    .and_then(|s| s.store.as_ref())
-                    .is_some_and(|r| r.name == name)
-        });
-    if landing.count() >= usize::try_from(store.spec.max_landings).unwrap_or(usize::MAX) {
+    let landing = turn.bookings.landing(&Id::new(&turn.id.namespace, name));
+    if landing >= store.spec.max_landings {
         return Some(format!(
             "{} sectors are landing already",
             store.spec.max_landings
         ));
     }
     let node = turn.next.binding.as_ref().map(|b| b.node.as_str());
-    let mounted = places(turn.world, &turn.group_id, turn.group)
-        .filter(|(place, _)| Some(place.node.as_str()) == node)
-        .any(|(place, _)| mounts(turn, &place.pod, name));
+    let volume = pod::store_volume(name);
+    let mut pods = turn.bookings.ready(&turn.group_id, node);
+    let mounted = node.is_some()
+        && pods.any(|id| {
+            let pod = turn.world.pods.get(id);
+            pod.is_some_and(|p| pod::has_volume(p, &volume))
+        });
     (!mounted).then(|| "no ready pod on the sector's node mounts it".to_owned())
-}
-
-fn mounts(turn: &Turn<'_>, pod: &str, store: &str) -> bool {
-    let volume = format!("store-{store}");
-    let pod = turn.world.pods.get(&Id::new(&turn.id.namespace, pod));
-    let volumes = pod
-        .and_then(|p| p.spec.as_ref())
-        .and_then(|s| s.volumes.as_ref());
-    volumes.is_some_and(|v| v.iter().any(|v| v.name == volume))
 }
 
 /// The report that a sealer wrote about the current task.

@@ -8,6 +8,7 @@ mod gates;
 mod helm;
 mod main_path;
 mod node;
+mod places;
 mod rest;
 mod survival;
 mod wrong;

@@ -1,0 +1,435 @@
+//! What placement promises, as data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use filstar_crds::LanePhase;
+use filstar_placement::layouts::{self, Shape, lane};
+use filstar_placement::*;
+use proptest::prelude::*;
+
+const GIB: u64 = 1 << 30;
+
+fn two_sockets() -> Server {
+    let shape = Shape {
+        packages: 2,
+        numa: 2,
+        groups: 4,
+        cores: 4,
+        threads: 2,
+        memory_gib: 1024,
+    };
+    shape.server(&[1, 3])
+}
+
+fn pc1(cpus: u32, memory: u64) -> LaneRequest {
+    lane("pc1", &[LanePhase::Pc1], cpus, memory)
+}
+
+fn why(plan: &ServerPlan) -> Vec<String> {
+    plan.left
+        .iter()
+        .map(|left| match left {
+            LeftOver::Pod {
+                lane, pods, why, ..
+            } => format!("{pods} of {lane}: {why}"),
+            LeftOver::Group { group, why, .. } => format!("group {group}: {why}"),
+        })
+        .collect()
+}
+
+#[test]
+fn pods_get_whole_core_groups_from_the_last_and_never_the_first() {
+    let lanes = [LaneRequest {
+        pods: None,
+        ..pc1(8, 30)
+    }];
+    let plan = place(&two_sockets(), &lanes, &[]);
+    let groups: Vec<u32> = plan.pods.iter().flat_map(|p| p.groups.clone()).collect();
+    assert_eq!(plan.pods.len(), 15);
+    assert_eq!(groups.iter().collect::<BTreeSet<_>>().len(), 15);
+    assert!(!groups.contains(&0));
+    assert_eq!(why(&plan), ["group 0: left to the system (skipFirst)"]);
+    let one = place(&two_sockets(), &[pc1(8, 30)], &[]);
+    assert_eq!(
+        one.pods[0].groups,
+        [11],
+        "the last group of a NUMA node whose GPU nobody else needs, so not 15"
+    );
+    assert_eq!(write_cpus(&one.pods[0].cpus), "44-47,108-111");
+}
+
+#[test]
+fn cpus_are_rounded_up_to_whole_groups_and_it_says_so() {
+    let plan = place(&two_sockets(), &[pc1(10, 30)], &[]);
+    let pod = &plan.pods[0];
+    assert_eq!((pod.groups.len(), pod.cpus.len()), (2, 16));
+    let text = pod.why[0].to_string();
+    assert!(
+        text.contains("10 CPUs asked, whole groups have 16"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_gpu_is_on_the_numa_node_of_the_cpus() {
+    let lanes = [LaneRequest {
+        gpus: 1,
+        pods: Some(3),
+        ..pc1(8, 30)
+    }];
+    let plan = place(&two_sockets(), &lanes, &[]);
+    let got: Vec<_> = plan
+        .pods
+        .iter()
+        .map(|p| (p.numa.clone(), p.gpus.clone()))
+        .collect();
+    assert_eq!(
+        got,
+        [
+            (vec![3], vec!["GPU-1".to_owned()]),
+            (vec![1], vec!["GPU-0".to_owned()])
+        ]
+    );
+    assert!(
+        why(&plan).contains(&"1 of pc1: needs 1 GPUs, 0 are free".to_owned()),
+        "{:?}",
+        why(&plan)
+    );
+}
+
+#[test]
+fn a_gpu_on_the_far_socket_is_not_taken() {
+    let mut server = two_sockets();
+    // All groups of the GPU's NUMA nodes but one are excluded.
+    server.gpus.truncate(1);
+    let mut wants = LaneRequest {
+        gpus: 1,
+        ..pc1(8, 30)
+    };
+    wants.groups.as_mut().unwrap().include = vec![12, 13];
+    let plan = place(&server, &[wants], &[]);
+    assert!(plan.pods.is_empty());
+    assert!(
+        why(&plan)[0].contains("the free ones are elsewhere"),
+        "{:?}",
+        why(&plan)
+    );
+}
+
+#[test]
+fn a_pod_that_no_numa_node_holds_spans_only_where_it_may() {
+    let wide = pc1(40, 30);
+    let plan = place(&two_sockets(), std::slice::from_ref(&wide), &[]);
+    assert!(
+        why(&plan)[0].contains("needs 5 whole core groups, a NUMA node of this server has 4"),
+        "{:?}",
+        why(&plan)
+    );
+    let plan = place(
+        &two_sockets(),
+        &[LaneRequest {
+            may_span: true,
+            ..wide
+        }],
+        &[],
+    );
+    assert_eq!(plan.pods[0].numa, [2, 3]);
+}
+
+#[test]
+fn memory_is_counted_on_the_numa_node() {
+    let lanes = [LaneRequest {
+        pods: None,
+        ..pc1(8, 200)
+    }];
+    let plan = place(&two_sockets(), &lanes, &[]);
+    assert_eq!(plan.pods.len(), 4, "one on each NUMA node of 256 GiB");
+    assert!(
+        why(&plan)
+            .iter()
+            .any(|w| w.contains("needs 200 GiB of memory on one NUMA node, at most 56 GiB")),
+        "{:?}",
+        why(&plan)
+    );
+}
+
+#[test]
+fn huge_pages_are_counted_by_page_and_numa_node() {
+    let mut server = two_sockets();
+    server.numa[2].huge = BTreeMap::from([(GIB, 64)]);
+    let lanes = [LaneRequest {
+        huge: Some((GIB, 60 * GIB)),
+        pods: Some(2),
+        ..pc1(8, 10)
+    }];
+    let plan = place(&server, &lanes, &[]);
+    assert_eq!(plan.pods.len(), 1);
+    assert_eq!(plan.pods[0].numa, [2]);
+    assert!(
+        why(&plan)[0]
+            .contains("needs 60 GiB of huge pages of 1 GiB on one NUMA node, at most 4 GiB"),
+        "{:?}",
+        why(&plan)
+    );
+}
+
+#[test]
+fn what_a_live_pod_holds_stays_its_own() {
+    let lanes = [LaneRequest {
+        pods: Some(2),
+        ..pc1(8, 30)
+    }];
+    let held = |index, group: u32| Held {
+        owner: "example/group".into(),
+        lane: "pc1".into(),
+        index,
+        cpus: two_sockets().groups[group as usize].cpus(),
+    };
+    let plan = place(&two_sockets(), &lanes, &[held(0, 5)]);
+    assert_eq!(plan.pods[0].groups, [5]);
+    assert_ne!(plan.pods[1].groups, [5]);
+    // A pod that nobody wants any more keeps its CPUs until it is gone.
+    let stranger = Held {
+        lane: "gone".into(),
+        ..held(7, 11)
+    };
+    let plan = place(&two_sockets(), &lanes, &[stranger]);
+    assert!(plan.pods.iter().all(|p| p.groups != [11]));
+}
+
+#[test]
+fn loose_cpus_come_from_the_group_that_lanes_leave_out() {
+    let mut loose = lane("small", &[LanePhase::AddPiece], 2, 4);
+    loose.groups = None;
+    let lanes = [
+        LaneRequest {
+            pods: None,
+            ..pc1(8, 30)
+        },
+        loose,
+    ];
+    let plan = place(&two_sockets(), &lanes, &[]);
+    let small = plan.lane("example/group", "small").next().unwrap();
+    assert_eq!(small.groups, [0]);
+    assert_eq!(plan.pods.len(), 16);
+}
+
+#[test]
+fn asymmetric_groups_offline_cores_and_partial_cpusets_are_taken_as_they_are() {
+    let mut server = two_sockets();
+    server.groups[15].cores.truncate(1); // three cores offline
+    server.groups[14].cores.clear(); // not ours at all
+    let lanes = [LaneRequest {
+        pods: None,
+        ..pc1(8, 10)
+    }];
+    let plan = place(&server, &lanes, &[]);
+    assert!(
+        plan.pods.iter().all(|p| p.cpus.len() >= 8),
+        "no pod has less than it asked for"
+    );
+    assert!(plan.pods.iter().all(|p| !p.groups.contains(&14)));
+}
+
+#[test]
+fn no_more_cpus_are_given_than_kubelet_has() {
+    let server = Server {
+        cpu_limit: Some(20),
+        ..two_sockets()
+    };
+    let lanes = [LaneRequest {
+        pods: None,
+        ..pc1(8, 10)
+    }];
+    let plan = place(&server, &lanes, &[]);
+    assert_eq!(plan.pods.len(), 2);
+    assert!(
+        why(&plan)
+            .iter()
+            .any(|w| w.contains("needs 8 CPUs, 4 are free")),
+        "{:?}",
+        why(&plan)
+    );
+}
+
+#[test]
+fn auto_concurrency_is_what_memory_cores_and_cards_hold() {
+    let pc1 = Limits::of(&pc1(16, 120), 8, &[]);
+    // 32 GiB: one sector takes 64 GiB of layers, two 112, three 160.
+    assert_eq!(pc1.most(Kind::Pc1), 2);
+    let gpu = LaneRequest {
+        gpus: 2,
+        tasks_per_gpu: 2,
+        ..lane("pc2", &[LanePhase::Pc2], 16, 500)
+    };
+    assert_eq!(
+        Limits::of(&gpu, 8, &[24 * GIB, 11 * GIB]).most(Kind::Pc2),
+        3,
+        "a card of 11 GiB holds one"
+    );
+    assert_eq!(
+        Limits::of(&gpu, 8, &[]).most(Kind::Pc2),
+        4,
+        "cards of unknown size are trusted"
+    );
+}
+
+#[test]
+fn a_waiting_c2_holds_up_no_pc2() {
+    let both = lane("both", &[LanePhase::Pc2, LanePhase::C2], 16, 200);
+    let limits = Limits::of(&both, 8, &[]);
+    let mut load = Load::default();
+    load.add(Kind::Pc2);
+    assert!(matches!(
+        limits.admit(&load, Kind::C2, false),
+        Err(Full::Memory { .. })
+    ));
+    assert_eq!(limits.admit(&load, Kind::Pc2, false), Ok(()));
+    assert!(matches!(
+        Limits::of(&lane("x", &[], 16, 100), 8, &[]).admit(&Load::default(), Kind::C2, false),
+        Err(Full::Never { .. })
+    ));
+}
+
+#[test]
+fn fewer_pc1_start_while_a_window_proof_is_due() {
+    let lane = LaneRequest {
+        during_post: Some(1),
+        ..pc1(16, 400)
+    };
+    let limits = Limits::of(&lane, 8, &[]);
+    let mut load = Load::default();
+    load.add(Kind::Pc1);
+    assert_eq!(limits.admit(&load, Kind::Pc1, true), Err(Full::Post(1)));
+    assert_eq!(limits.admit(&load, Kind::Pc1, false), Ok(()));
+}
+
+#[test]
+fn vector_memory_of_pc1_by_the_pool_formula() {
+    // proofs: 1 TiB and 32 GiB hold 21 sectors, 2 TiB 42, layers alone.
+    let layers = |n: u64| 32 * GIB * (3 * n + 1) / 2;
+    assert!(layers(21) <= 1024 * GIB && layers(22) > 1024 * GIB);
+    assert_eq!(needs::pc1_max(32 * GIB, 1026 * GIB), 21);
+    assert!(needs::pc1(32 * GIB, 21) <= 1026 * GIB);
+    assert!(needs::pc1(32 * GIB, 22) > 1026 * GIB);
+}
+
+#[test]
+fn published_layouts_are_packed_to_95_percent() {
+    for layout in layouts::all() {
+        let packing = layouts::pack(&layout);
+        assert!(
+            packing.share() >= 9_500,
+            "{}: {packing:?} {:?}",
+            layout.name,
+            why(&place(&layout.server, &layout.lanes, &[]))
+        );
+    }
+}
+
+fn any_server() -> impl Strategy<Value = Server> {
+    (
+        1..3u32,
+        1..3u32,
+        1..5u32,
+        1..5u32,
+        1..3u32,
+        128..1024u64,
+        prop::collection::vec(0..4u32, 0..4),
+    )
+        .prop_map(
+            |(packages, numa, groups, cores, threads, memory_gib, gpus)| {
+                let shape = Shape {
+                    packages,
+                    numa,
+                    groups,
+                    cores,
+                    threads,
+                    memory_gib,
+                };
+                let nodes = packages * numa;
+                shape.server(&gpus.iter().map(|g| g % nodes).collect::<Vec<_>>())
+            },
+        )
+}
+
+fn any_lanes() -> impl Strategy<Value = Vec<LaneRequest>> {
+    let one = (
+        1..12u32,
+        1..64u64,
+        0..2u32,
+        any::<bool>(),
+        prop::option::of(0..3u32),
+        any::<bool>(),
+    );
+    prop::collection::vec(one, 1..4).prop_map(|all| {
+        all.into_iter()
+            .enumerate()
+            .map(|(at, (cpus, memory, gpus, whole, pods, may_span))| {
+                let mut l = lane(&format!("l{at}"), &[LanePhase::Pc1], cpus, memory);
+                if !whole {
+                    l.groups = None;
+                }
+                LaneRequest {
+                    gpus,
+                    pods,
+                    may_span,
+                    ..l
+                }
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_given_twice_and_no_numa_node_gives_more_than_it_has(server in any_server(), lanes in any_lanes()) {
+        let plan = place(&server, &lanes, &[]);
+        let mut cpus = BTreeSet::new();
+        let mut gpus = BTreeSet::new();
+        let mut memory: BTreeMap<Vec<u32>, u64> = BTreeMap::new();
+        for pod in &plan.pods {
+            let wanted = lanes.iter().find(|l| l.name == pod.lane).unwrap();
+            prop_assert!(pod.cpus.len() >= wanted.cpus as usize);
+            prop_assert_eq!(pod.gpus.len(), wanted.gpus as usize);
+            for cpu in &pod.cpus {
+                prop_assert!(cpus.insert(*cpu), "cpu {} twice", cpu);
+            }
+            for gpu in &pod.gpus {
+                prop_assert!(gpus.insert(gpu.clone()), "{} twice", gpu);
+                let numa = server.gpus.iter().find(|g| &g.id == gpu).unwrap().numa.unwrap();
+                prop_assert!(pod.numa.contains(&numa));
+            }
+            if wanted.groups.is_some() {
+                let whole: u32 = server.groups.iter().filter(|g| pod.groups.contains(&g.id)).map(CoreGroup::threads).sum();
+                prop_assert_eq!(whole as usize, pod.cpus.len());
+                prop_assert!(!pod.groups.contains(&0));
+            }
+            *memory.entry(pod.numa.clone()).or_default() += pod.memory;
+        }
+        let total: u64 = server.numa.iter().map(|n| n.memory).sum();
+        prop_assert!(memory.values().sum::<u64>() <= total);
+        for numa in &server.numa {
+            let used = memory.get(&vec![numa.id]).copied().unwrap_or(0);
+            prop_assert!(used <= numa.memory);
+        }
+        prop_assert_eq!(&plan, &place(&server, &lanes, &[]));
+    }
+
+    #[test]
+    fn a_plan_that_runs_is_planned_again_just_so(server in any_server(), lanes in any_lanes()) {
+        let plan = place(&server, &lanes, &[]);
+        let held: Vec<Held> = plan.pods.iter().map(|p| Held {
+            owner: p.owner.clone(), lane: p.lane.clone(), index: p.index, cpus: p.cpus.clone(),
+        }).collect();
+        let again = place(&server, &lanes, &held);
+        let cpus = |plan: &ServerPlan| plan.pods.iter().map(|p| (p.lane.clone(), p.index, p.cpus.clone())).collect::<Vec<_>>();
+        prop_assert_eq!(cpus(&plan), cpus(&again));
+    }
+
+    #[test]
+    fn lists_of_the_kernel_are_read_as_they_are_written(cpus in prop::collection::btree_set(0..300u32, 0..40)) {
+        let cpus: Vec<u32> = cpus.into_iter().collect();
+        prop_assert_eq!(parse_cpus(&write_cpus(&cpus)), Some(cpus));
+    }
+}

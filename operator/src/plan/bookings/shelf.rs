@@ -1,0 +1,192 @@
+//! The pods of one group, by node, and the nodes by how many sectors they have in work.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use filstar_crds::{SealingGroup, labels, parse_duration};
+use filstar_placement::Limits;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::plan::fleet::{Fleet, limits_of};
+use crate::plan::names::fnv1a;
+use crate::world::{Id, Now, World, pod};
+
+/// How long a new pod may take to become ready before sectors go elsewhere.
+const STARTING: SignedDuration = SignedDuration::from_secs(60);
+
+/// One live pod.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) id: Id,
+    pub(super) uid: String,
+    pub(super) node: String,
+    /// Its lane's place in the group's list.
+    pub(super) lane: usize,
+    pub(super) ready: bool,
+    pub(super) limits: Limits,
+    made: Option<Timestamp>,
+    /// When it may begin with its first task.
+    begins: Option<Timestamp>,
+}
+
+impl Entry {
+    /// A live sealer pod of a group that is there, with its group.
+    pub(super) fn of(world: &World, fleet: &Fleet, id: &Id, pod: &Pod) -> Option<(Id, Self)> {
+        if !pod::is_live(pod) {
+            return None;
+        }
+        let group_id = Id::new(&id.namespace, pod.labels().get(labels::GROUP)?);
+        let group = world.groups.get(&group_id)?;
+        let name = pod.labels().get(labels::LANE)?;
+        let at = group.spec.lanes.iter().position(|l| &l.name == name)?;
+        let lane = &group.spec.lanes[at];
+        let limits = match fleet.pod(id) {
+            Some(planned) => planned.plan.limits,
+            None => limits_of(world, &group_id, group, lane),
+        };
+        let uid = pod.uid()?;
+        let jitter = lane
+            .start_jitter
+            .as_deref()
+            .and_then(|t| parse_duration(t).ok());
+        let begins = jitter.and_then(|jitter| {
+            let millis = u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX);
+            let part = fnv1a(uid.as_bytes()) % millis.max(1);
+            let part = SignedDuration::from_millis(i64::try_from(part).unwrap_or(i64::MAX));
+            pod::ready_since(pod)?.checked_add(part).ok()
+        });
+        let placed = pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
+        let entry = Self {
+            id: id.clone(),
+            uid,
+            node: pod::node(pod)?.to_owned(),
+            lane: at,
+            ready: pod::is_ready(pod) && placed,
+            limits,
+            made: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            begins,
+        };
+        Some((group_id, entry))
+    }
+
+    pub(super) fn is_starting(&self, now: Now) -> bool {
+        self.made
+            .is_some_and(|t| now.wall.duration_since(t) < STARTING)
+    }
+
+    /// Whether its part of the start jitter is not over.
+    pub(super) fn waits(&self, now: Now) -> bool {
+        self.begins.is_some_and(|t| now.wall < t)
+    }
+}
+
+/// The pods of one group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shelf {
+    nodes: BTreeMap<String, Vec<Entry>>,
+    /// Nodes with pods, those with the fewest sectors in work first.
+    order: BTreeSet<(u32, String)>,
+    counts: HashMap<String, u32>,
+    /// Nodes that run a prover of the group's Miner, while a window proof is due.
+    posting: BTreeSet<String>,
+}
+
+impl Shelf {
+    pub(super) fn new(world: &World, id: &Id, group: &SealingGroup) -> Self {
+        Self {
+            posting: posting(world, id, group),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a window proof is due may have changed.
+    pub(super) fn look_at_chain(&mut self, world: &World, id: &Id, group: &SealingGroup) {
+        self.posting = posting(world, id, group);
+    }
+
+    pub(super) fn put(&mut self, entry: Entry, sectors: u32) {
+        let node = entry.node.clone();
+        let list = self.nodes.entry(node.clone()).or_default();
+        list.push(entry);
+        list.sort_by(|a, b| a.id.cmp(&b.id));
+        self.reorder(&node, sectors);
+    }
+
+    /// Takes a pod out. Returns its uid.
+    pub(super) fn remove(&mut self, node: &str, id: &Id) -> Option<String> {
+        let list = self.nodes.get_mut(node)?;
+        let at = list.iter().position(|e| &e.id == id)?;
+        let uid = list.remove(at).uid;
+        if list.is_empty() {
+            self.nodes.remove(node);
+            if let Some(count) = self.counts.remove(node) {
+                self.order.remove(&(count, node.to_owned()));
+            }
+        }
+        Some(uid)
+    }
+
+    pub(super) fn reorder(&mut self, node: &str, sectors: u32) {
+        if !self.nodes.contains_key(node) {
+            return;
+        }
+        if let Some(old) = self.counts.insert(node.to_owned(), sectors) {
+            self.order.remove(&(old, node.to_owned()));
+        }
+        self.order.insert((sectors, node.to_owned()));
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.order.iter().map(|(_, node)| node.as_str())
+    }
+
+    /// All pods, or those on one node.
+    pub(super) fn entries<'a>(&'a self, node: Option<&'a str>) -> impl Iterator<Item = &'a Entry> {
+        let one = node.and_then(|n| self.nodes.get(n)).into_iter().flatten();
+        let all = self
+            .nodes
+            .values()
+            .filter(move |_| node.is_none())
+            .flatten();
+        one.chain(all)
+    }
+
+    pub(super) fn post_due(&self, node: &str) -> bool {
+        self.posting.contains(node)
+    }
+}
+
+/// Nodes with a live prover pod of the group's Miner, if its current deadline has sectors and not all of its
+/// partitions are proven.
+fn posting(world: &World, id: &Id, group: &SealingGroup) -> BTreeSet<String> {
+    let asks = group
+        .spec
+        .lanes
+        .iter()
+        .any(|l| l.concurrency_during_post.is_some());
+    let miner = Id::new(&id.namespace, &group.spec.miner_ref.name);
+    let Some(chain) = world.chain(&miner).filter(|_| asks) else {
+        return BTreeSet::new();
+    };
+    let index = usize::try_from(chain.deadline.index).unwrap_or(usize::MAX);
+    let live = chain.live.get(index).copied().unwrap_or(0);
+    let partition = chain.info.window_post_partition_sectors.max(1);
+    let partitions = live.div_ceil(partition);
+    let proven = chain.proven.get(index);
+    let open = (0..partitions).any(|p| proven.is_none_or(|bits| !bits.get(p)));
+    if live == 0 || !open {
+        return BTreeSet::new();
+    }
+    let prover = |pod: &Pod| {
+        pod.labels().contains_key(labels::POST_BATCH)
+            && pod.labels().get(labels::MINER) == Some(&miner.name)
+            && pod::is_live(pod)
+    };
+    world
+        .pods
+        .in_namespace(&id.namespace)
+        .filter(|(_, p)| prover(p))
+        .filter_map(|(_, p)| pod::node(p).map(str::to_owned))
+        .collect()
+}

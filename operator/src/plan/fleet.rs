@@ -1,0 +1,403 @@
+//! Which pods each node runs: the lanes of all groups that name it, placed together.
+//!
+//! Older groups come first, so that a new one never takes from those that run. A group whose lanes do not all fit on a
+//! node gets nothing there, since a sector never leaves its node; what it would have taken goes to the others.
+
+use std::collections::BTreeMap;
+
+use filstar_crds::{
+    Backend, Count, Lane, SealingGroup, annotations, labels, parse_bytes, parse_millicpus,
+};
+use filstar_placement::{
+    Allocatable, Held, LaneRequest, LeftOver, Limits, PodPlan, Server, ServerPlan, parse_cpus,
+    place,
+};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::ResourceExt;
+
+use super::names;
+use super::pods::{Fit, lasting, passing};
+use crate::world::{Id, World, pod, selects};
+
+/// Resource name of GPUs.
+pub(super) const GPU: &str = "nvidia.com/gpu";
+
+/// All nodes and what they run.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    nodes: BTreeMap<String, OnNode>,
+    pods: BTreeMap<Id, Planned>,
+}
+
+/// What was planned for one node, and from what.
+#[derive(Clone, Debug, Default)]
+struct OnNode {
+    key: Key,
+    /// Groups whose selector names the node.
+    fits: BTreeMap<Id, Fit>,
+    pods: Vec<Id>,
+}
+
+/// All that a node's plan follows from: while it stays the same, so does the plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Key {
+    /// Uid and version of the Node.
+    node: (Option<String>, Option<String>),
+    /// Version of its SealingNode.
+    sealing_node: Option<String>,
+    /// Groups that name it, with uid, generation and sector size.
+    tenants: Vec<(Id, Option<String>, Option<i64>, u64)>,
+    held: Vec<Held>,
+    /// What keeps new pods away for a while.
+    pause: Option<String>,
+}
+
+/// One pod that shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its group.
+    pub group: Id,
+    /// Its lane's place in the group's list.
+    pub lane: usize,
+    /// Its node.
+    pub node: String,
+    /// Its place there.
+    pub plan: PodPlan,
+    /// Whether it is to be made; one that is there stays in any case.
+    pub wanted: bool,
+}
+
+/// A group's lanes, read once.
+struct Tenant<'a> {
+    id: &'a Id,
+    group: &'a SealingGroup,
+    owner: String,
+    size: u64,
+    lanes: Result<Vec<LaneRequest>, String>,
+    needs_inventory: bool,
+}
+
+impl Fleet {
+    /// Plans every node.
+    pub fn of(world: &World) -> Self {
+        let mut fleet = Self::default();
+        fleet.update(world);
+        fleet
+    }
+
+    /// Plans the nodes anew of which something changed. Returns whether their pods did.
+    pub fn update(&mut self, world: &World) -> bool {
+        let mut moved = false;
+        let tenants = tenants(world);
+        let mut held = held(world);
+        let gone = |name: &String| world.nodes.get(&Id::new("", name)).is_none();
+        let gone: Vec<String> = self.nodes.keys().filter(|n| gone(n)).cloned().collect();
+        for name in gone {
+            self.forget(&name);
+            moved = true;
+        }
+        for (id, node) in world.nodes.iter() {
+            let here: Vec<&Tenant<'_>> = tenants
+                .iter()
+                .filter(|t| selects(&t.group.spec.node_selector, node))
+                .collect();
+            let key = Key {
+                node: (node.uid(), node.resource_version()),
+                sealing_node: world
+                    .sealing_nodes
+                    .get(id)
+                    .and_then(ResourceExt::resource_version),
+                tenants: here.iter().map(|t| t.key()).collect(),
+                held: held.remove(id.name.as_str()).unwrap_or_default(),
+                pause: passing(world, id, node),
+            };
+            if self
+                .nodes
+                .get(&id.name)
+                .is_some_and(|known| known.key == key)
+            {
+                continue;
+            }
+            if here.is_empty() && !self.nodes.contains_key(&id.name) {
+                continue;
+            }
+            let before = self.forget(&id.name);
+            if !here.is_empty() {
+                self.plan_node(world, node, &id.name, here, key);
+            }
+            moved |= before != self.on(&id.name);
+        }
+        moved
+    }
+
+    /// Takes a node out. Returns what was planned for it.
+    fn forget(&mut self, node: &str) -> Vec<(Id, Planned)> {
+        let pods = self.nodes.remove(node).map(|n| n.pods).unwrap_or_default();
+        pods.into_iter()
+            .filter_map(|id| self.pods.remove_entry(&id))
+            .collect()
+    }
+
+    /// What is planned for a node.
+    fn on(&self, node: &str) -> Vec<(Id, Planned)> {
+        let pods = self.nodes.get(node).into_iter().flat_map(|n| &n.pods);
+        pods.filter_map(|id| Some((id.clone(), self.pods.get(id)?.clone())))
+            .collect()
+    }
+
+    /// The nodes that a group's selector names, each with what keeps the group away.
+    pub fn fits<'a>(&'a self, group: &'a Id) -> impl Iterator<Item = &'a Fit> {
+        self.nodes.values().filter_map(|node| node.fits.get(group))
+    }
+
+    /// The pods that shall be, and those that may stay.
+    pub fn pods(&self) -> impl Iterator<Item = (&Id, &Planned)> {
+        self.pods.iter()
+    }
+
+    /// One pod.
+    pub fn pod(&self, id: &Id) -> Option<&Planned> {
+        self.pods.get(id)
+    }
+
+    fn plan_node(
+        &mut self,
+        world: &World,
+        node: &Node,
+        name: &str,
+        mut tenants: Vec<&Tenant<'_>>,
+        key: Key,
+    ) {
+        let (server, known) = server(world, node, name);
+        let mut fits = BTreeMap::new();
+        let mut note = |group: &Id, problem: Option<String>, passing: bool, left_over: String| {
+            let fit = Fit {
+                node: name.to_owned(),
+                problem,
+                passing,
+                left_over,
+            };
+            fits.insert(group.clone(), fit);
+        };
+        tenants.retain(|t| {
+            let problem = keeps_away(t, node, known);
+            let fine = problem.is_none();
+            if !fine {
+                note(t.id, problem, false, String::new());
+            }
+            fine
+        });
+        let plan = loop {
+            let lanes: Vec<LaneRequest> = tenants
+                .iter()
+                .flat_map(|t| t.lanes.iter().flatten().cloned())
+                .collect();
+            let plan = place(&server, &lanes, &key.held);
+            let Some((at, problem)) = first_lacking(&tenants, &plan) else {
+                break plan;
+            };
+            let tenant = tenants.remove(at);
+            note(
+                tenant.id,
+                Some(problem),
+                false,
+                words(&plan, &tenant.owner, known),
+            );
+        };
+        let mut pods = Vec::new();
+        for tenant in tenants {
+            let left = words(&plan, &tenant.owner, known);
+            note(tenant.id, key.pause.clone(), key.pause.is_some(), left);
+            for pod in plan.pods.iter().filter(|p| p.owner == tenant.owner) {
+                let lanes = &tenant.group.spec.lanes;
+                let Some(lane) = lanes.iter().position(|l| l.name == pod.lane) else {
+                    continue;
+                };
+                let pod_name = names::sealer_pod(&tenant.id.name, &pod.lane, name, pod.index);
+                let id = Id::new(&tenant.id.namespace, pod_name);
+                let planned = Planned {
+                    group: tenant.id.clone(),
+                    lane,
+                    node: name.to_owned(),
+                    plan: pod.clone(),
+                    wanted: key.pause.is_none(),
+                };
+                self.pods.insert(id.clone(), planned);
+                pods.push(id);
+            }
+        }
+        self.nodes
+            .insert(name.to_owned(), OnNode { key, fits, pods });
+    }
+}
+
+impl Tenant<'_> {
+    fn key(&self) -> (Id, Option<String>, Option<i64>, u64) {
+        let group = self.group;
+        (
+            self.id.clone(),
+            group.uid(),
+            group.metadata.generation,
+            self.size,
+        )
+    }
+}
+
+/// The limits of a pod that lives, though it is not planned any more.
+pub(super) fn limits_of(world: &World, id: &Id, group: &SealingGroup, lane: &Lane) -> Limits {
+    let size = sector_size(world, id, group);
+    let request = LaneRequest::of("", lane, size, false);
+    request.map_or(
+        // Such a lane gets no pods.
+        Limits {
+            sector_size: size,
+            tasks: 0,
+            memory: 0,
+            pc1: 0,
+            gpu_tasks: None,
+            during_post: None,
+        },
+        |request| Limits::of(&request, lane.cpus, &[]),
+    )
+}
+
+fn sector_size(world: &World, id: &Id, group: &SealingGroup) -> u64 {
+    let miner = world.miner_of(&id.namespace, &group.spec.miner_ref.name);
+    // Without a Miner nothing starts.
+    miner.map_or(2 << 10, |(_, m)| m.spec.seal_proof.sector_size())
+}
+
+/// The groups that place pods, the oldest first.
+fn tenants(world: &World) -> Vec<Tenant<'_>> {
+    let live = |g: &SealingGroup| g.metadata.deletion_timestamp.is_none();
+    let mut tenants: Vec<Tenant<'_>> = world
+        .groups
+        .iter()
+        .filter(|(_, g)| live(g))
+        .map(|(id, group)| {
+            let owner = id.to_string();
+            let size = sector_size(world, id, group);
+            let own = group.spec.placement.backend == Backend::Agent;
+            let lanes = group.spec.lanes.iter();
+            let lanes = lanes
+                .map(|lane| LaneRequest::of(&owner, lane, size, own).map_err(|e| e.to_string()))
+                .collect();
+            let by_inventory = |l: &Lane| l.core_groups.is_some() || l.pods == Count::Auto;
+            let needs_inventory = own || group.spec.lanes.iter().any(by_inventory);
+            Tenant {
+                id,
+                group,
+                owner,
+                size,
+                lanes,
+                needs_inventory,
+            }
+        })
+        .collect();
+    tenants.sort_by_key(|t| {
+        let made = t.group.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        (made, t.id)
+    });
+    tenants
+}
+
+/// What pods hold that bind themselves, by node.
+fn held(world: &World) -> BTreeMap<&str, Vec<Held>> {
+    let mut held: BTreeMap<&str, Vec<Held>> = BTreeMap::new();
+    for (id, pod) in world.pods.iter() {
+        // A pod that leaves may still compute.
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        if matches!(phase, Some("Failed" | "Succeeded")) {
+            continue;
+        }
+        if let Some((node, hold)) = holds(id, pod) {
+            held.entry(node).or_default().push(hold);
+        }
+    }
+    held
+}
+
+fn holds<'a>(id: &Id, pod: &'a Pod) -> Option<(&'a str, Held)> {
+    let cpus = parse_cpus(pod.annotations().get(annotations::CPUS)?)?;
+    let index = pod.annotations().get(annotations::INDEX)?.parse().ok()?;
+    let group = pod.labels().get(labels::GROUP)?;
+    let held = Held {
+        owner: Id::new(&id.namespace, group).to_string(),
+        lane: pod.labels().get(labels::LANE)?.clone(),
+        index,
+        cpus,
+    };
+    Some((pod::node(pod)?, held))
+}
+
+/// What a node has, and whether its agent told so.
+fn server(world: &World, node: &Node, name: &str) -> (Server, bool) {
+    let allocatable = Allocatable {
+        cpus: u32::try_from(amount(node, "cpu", |t| parse_millicpus(t).ok()) / 1000)
+            .unwrap_or(u32::MAX),
+        memory: amount(node, "memory", |t| parse_bytes(t).ok()),
+        gpus: u32::try_from(amount(node, GPU, |t| t.parse().ok())).unwrap_or(u32::MAX),
+    };
+    let status = world
+        .sealing_nodes
+        .get(&Id::new("", name))
+        .and_then(|n| n.status.as_ref());
+    let inventory = status.and_then(|s| s.inventory.as_ref()).filter(|i| {
+        // Numbers of CPUs and NUMA nodes mean nothing beyond their boot.
+        let boot = node.status.as_ref().and_then(|s| s.node_info.as_ref());
+        boot.is_none_or(|b| b.boot_id.is_empty() || b.boot_id == i.boot_id)
+    });
+    match inventory {
+        Some(inventory) => (Server::of(inventory, Some(allocatable)), true),
+        None => (Server::counted(allocatable), false),
+    }
+}
+
+fn amount(node: &Node, name: &str, parse: impl Fn(&str) -> Option<u64>) -> u64 {
+    let all = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
+    all.and_then(|a| a.get(name))
+        .and_then(|q| parse(&q.0))
+        .unwrap_or(0)
+}
+
+/// What keeps a group off a node until somebody changes something.
+fn keeps_away(tenant: &Tenant<'_>, node: &Node, known: bool) -> Option<String> {
+    if let Some(problem) = lasting(tenant.group, node) {
+        return Some(problem);
+    }
+    if let Err(problem) = &tenant.lanes {
+        return Some(problem.clone());
+    }
+    (tenant.needs_inventory && !known).then(|| {
+        "the node agent has not reported the core groups of this boot, and lanes ask for them"
+            .into()
+    })
+}
+
+/// The youngest group that lacks a pod, and what it lacks.
+fn first_lacking(tenants: &[&Tenant<'_>], plan: &ServerPlan) -> Option<(usize, String)> {
+    let lacking = |t: &Tenant<'_>| {
+        t.lanes.iter().flatten().find_map(|lane| {
+            let (_, why) = plan.lacking(&t.owner, &lane.name)?;
+            Some(format!("lane {} {why}", lane.name))
+        })
+    };
+    (0..tenants.len())
+        .rev()
+        .find_map(|at| Some((at, lacking(tenants[at])?)))
+}
+
+/// What a group leaves over on a node, for people.
+fn words(plan: &ServerPlan, owner: &str, known: bool) -> String {
+    let words = plan.left.iter().filter_map(|left| match left {
+        LeftOver::Pod {
+            owner: o,
+            lane,
+            pods,
+            why,
+        } => (o == owner).then(|| format!("{pods} of lane {lane}: {why}")),
+        // Without an agent CPUs are only counted: there are no core groups to speak of.
+        LeftOver::Group { group, why, .. } => known.then(|| format!("core group {group}: {why}")),
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
