@@ -95,8 +95,8 @@ impl Engine for Own {
         Stock.vanilla_proof(input)
     }
 
-    fn window_partition(&self, input: &WindowPartition) -> Result<Vec<u8>> {
-        Stock.window_partition(input)
+    fn window_partition(&self, input: &WindowPartition, vanilla: &[Vec<u8>]) -> Result<Vec<u8>> {
+        Stock.window_partition(input, vanilla)
     }
 
     fn verify_window_post(&self, input: &VerifyWindowPoSt) -> Result<bool> {
