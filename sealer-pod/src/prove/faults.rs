@@ -31,6 +31,9 @@ pub(crate) type Lost = BTreeMap<Slot, BTreeSet<u64>>;
 /// Whether a sector was tried, and when: the smallest is read first.
 type Rank = (bool, Epoch);
 
+/// Sectors of one partition that are to be read.
+type Due = Vec<(Rank, u64)>;
+
 /// What came of reading one sector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Reading {
@@ -93,9 +96,9 @@ impl Faults {
     pub(crate) fn next(&self, epoch: Epoch) -> Option<(Slot, BTreeSet<u64>)> {
         let open = self.lost.iter().flatten();
         let open = open.filter(|(window, _, _)| window.can_declare(epoch));
-        let mut best: Option<(Rank, Slot, Vec<(Rank, u64)>)> = None;
+        let mut best: Option<(Rank, Slot, Due)> = None;
         for (window, slot, sectors) in open {
-            let mut due: Vec<_> = sectors
+            let mut due: Due = sectors
                 .iter()
                 .filter_map(|number| Some((self.due(window, *number, epoch)?, *number)))
                 .collect();
