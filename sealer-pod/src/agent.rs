@@ -1,7 +1,8 @@
 //! Role `agent`: says what its node is made of and whether it is well, in the SealingNode of the node's name.
 //!
 //! In: hwloc, NVML, `/proc`, `/sys`, file systems. Out: `status.inventory` and three conditions, written only when
-//! they change. The object is made when it is missing, and goes with its Node. Never: a spec, another node's object.
+//! they change, and an event for each condition that turns. The object is made when it is missing, and goes with its
+//! Node. Never: a spec, another node's object.
 
 mod clock;
 mod disk;
@@ -23,9 +24,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    runtime::{WatchStreamExt, watcher::watch_object},
+    runtime::{
+        WatchStreamExt,
+        events::{Event, EventType, Recorder, Reporter},
+        watcher::watch_object,
+    },
 };
 use prometheus::{Encoder, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry, TextEncoder};
 
@@ -109,6 +114,7 @@ struct Agent {
     name: String,
     health: Health,
     metrics: Metrics,
+    recorder: Recorder,
     eyes: Eyes,
     /// The object as the API server last told it, once `told`.
     live: Option<SealingNode>,
@@ -119,7 +125,12 @@ struct Agent {
 impl Agent {
     async fn new(arguments: &Arguments) -> anyhow::Result<Self> {
         let client = pod::connect().await?;
+        let reporter = Reporter {
+            controller: managers::AGENT.into(),
+            instance: Some(arguments.node_name.clone()),
+        };
         Ok(Self {
+            recorder: Recorder::new(client.clone(), reporter),
             api: Api::all(client.clone()),
             client,
             name: arguments.node_name.clone(),
@@ -207,6 +218,7 @@ impl Agent {
             Ok(written) => {
                 if let Some(object) = written {
                     self.metrics.writes.inc();
+                    self.tell(&object).await;
                     self.heard(Some(object));
                 }
                 self.health.ready(None);
@@ -217,6 +229,32 @@ impl Agent {
                 self.health.ready(Some(why));
                 // The next look tries again; an object that came meanwhile is told by the watch.
                 self.report = None;
+            }
+        }
+    }
+
+    /// An event for each condition that our write turned. Best effort: nothing waits for an event.
+    async fn tell(&self, written: &SealingNode) {
+        let conditions = |o: &SealingNode| o.status.clone().unwrap_or_default().conditions;
+        let before = self.live.as_ref().map(conditions).unwrap_or_default();
+        for turned in report::turned(&before, &conditions(written)) {
+            let event = Event {
+                type_: if turned.status == "False" {
+                    EventType::Warning
+                } else {
+                    EventType::Normal
+                },
+                reason: turned.reason.clone(),
+                note: Some(turned.message.chars().take(1000).collect()),
+                action: turned.type_.clone(),
+                secondary: None,
+            };
+            if let Err(error) = self
+                .recorder
+                .publish(&event, &written.object_ref(&()))
+                .await
+            {
+                tracing::debug!(%error, "an event was not published");
             }
         }
     }

@@ -14,9 +14,8 @@ use serde::Deserialize;
 use crate::placement::parse_list;
 
 /// Features of the processor that the engine's kernels ask for.
-const ENGINE_FEATURES: [&str; 12] = [
+const ENGINE_FEATURES: [&str; 11] = [
     "avx2",
-    "avx512_ifma",
     "avx512_vbmi2",
     "avx512bw",
     "avx512dq",

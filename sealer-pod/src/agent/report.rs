@@ -189,6 +189,18 @@ fn condition(old: &[Condition], kind: &str, finding: &Finding, now: Timestamp) -
     }
 }
 
+/// Conditions of ours that turned from one status to another, or that are bad from the start.
+pub(crate) fn turned<'a>(before: &[Condition], now: &'a [Condition]) -> Vec<&'a Condition> {
+    let ours = now
+        .iter()
+        .filter(|c| conditions::AGENT.contains(&c.type_.as_str()));
+    ours.filter(|c| match before.iter().find(|b| b.type_ == c.type_) {
+        Some(before) => before.status != c.status,
+        None => c.status == "False",
+    })
+    .collect()
+}
+
 /// Lists with keys have no order of their own.
 fn sorted(inventory: &Inventory) -> Inventory {
     let mut inventory = inventory.clone();
@@ -298,6 +310,28 @@ mod tests {
                 ("DisksHealthy", 99)
             ]
         );
+    }
+
+    #[test]
+    fn a_condition_that_turns_is_worth_an_event_and_a_start_that_is_well_is_not() {
+        let empty = SealingNode::new("node-a", SealingNodeSpec::default());
+        let node = after(decide("node-a", Some(&empty), &report(), at(10)));
+        let well = node.status.unwrap().conditions;
+        assert!(turned(&[], &well).is_empty(), "also not for the operator's");
+        let mut worse = report();
+        worse.gpus = Finding::new(Truth::False, "GpuFailed", "lost");
+        let node = after(decide("node-a", Some(&empty), &worse, at(20)));
+        let bad = node.status.unwrap().conditions;
+        let reasons = |before: &[Condition], now: &[Condition]| -> Vec<String> {
+            turned(before, now)
+                .iter()
+                .map(|c| c.reason.clone())
+                .collect()
+        };
+        assert_eq!(reasons(&well, &bad), ["GpuFailed"]);
+        assert_eq!(reasons(&[], &bad), ["GpuFailed"]);
+        assert_eq!(reasons(&bad, &well), ["Healthy"]);
+        assert!(turned(&bad, &bad).is_empty());
     }
 
     #[test]
