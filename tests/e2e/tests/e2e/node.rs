@@ -17,8 +17,8 @@ use kube::ResourceExt;
 /// Who the agents are to the API server.
 const USER: &str = "system:serviceaccount:filstar-system:filstar-agent";
 const MINUTE: Duration = Duration::from_mins(1);
-/// Two looks of an agent, and some.
-const REST: Duration = Duration::from_secs(22);
+/// One look of an agent, and some.
+const REST: Duration = Duration::from_secs(12);
 /// Resident memory of an agent, at most.
 const MEMORY: u64 = 15 << 20;
 
@@ -201,7 +201,7 @@ async fn huge_pages_show(s: &Scenario, before: &Inventory) -> anyhow::Result<()>
 
 /// Nothing is written while nothing changes. What others do to huge pages or disks meanwhile is a change.
 async fn rest(s: &Scenario) -> anyhow::Result<()> {
-    let what = "the agents have nothing to write for two looks";
+    let what = "the agents have nothing to write for a look";
     let (mut audit, mut since) = (Audit::from_now()?, Instant::now());
     wait_until(what, 3 * MINUTE, async || {
         let events = audit.events(USER)?;
@@ -214,6 +214,6 @@ async fn rest(s: &Scenario) -> anyhow::Result<()> {
         Ok((since.elapsed() > REST).then_some(()))
     })
     .await?;
-    s.say("two looks, nothing written");
+    s.say("a look, nothing written");
     Ok(())
 }
