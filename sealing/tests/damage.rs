@@ -24,6 +24,9 @@ fn alone(name: &str, body: impl FnOnce(&Path)) {
     isolated(name, Path::new("/nonexistent"), body);
 }
 
+/// Where a sector has a kind of file.
+type PathOf = fn(&Sector) -> PathBuf;
+
 fn flip(path: &Path, at: usize) {
     let mut content = fs::read(path).unwrap();
     content[at] ^= 1;
@@ -68,7 +71,7 @@ fn one_wrong_byte_in_what_pc1_made_is_named_and_pc1_repairs_it() {
 fn one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store() {
     let name = "one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store";
     alone(name, |dir| {
-        let kinds: [(&str, fn(&Sector) -> PathBuf); 4] = [
+        let kinds: [(&str, PathOf); 4] = [
             ("tree-r-last", |s| {
                 cache_file(s, "sc-02-data-tree-r-last.dat")
             }),

@@ -37,7 +37,7 @@ fn replica<Tree: 'static + MerkleTreeTrait>(dir: &Path, shape: Shape) -> SectorF
     let mut bytes = Vec::new();
     for i in 0..nodes {
         let mut node = [0; 32];
-        node[..8].copy_from_slice(&(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 77).to_le_bytes());
+        node[..8].copy_from_slice(&(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x4d).to_le_bytes());
         node[20] = u8::try_from(i % 251).unwrap();
         bytes.extend(node);
     }

@@ -12,6 +12,7 @@
 //! | `FILSTAR_BENCH_PC1` | the program of `kernels/benches/pc1.rs`, for `pc1_chain` |
 //! | `FILSTAR_CACHE` | where parents caches are kept between runs |
 
+#![expect(clippy::cast_precision_loss, reason = "rates")]
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that cannot run has nothing to say"
