@@ -17,6 +17,7 @@
 
 mod common;
 mod condition;
+mod count;
 mod disks;
 mod gaspolicy;
 mod message;
@@ -32,6 +33,7 @@ mod store;
 
 pub use common::{LocalRef, NotOnChain, SecretKeyRef, TaskClass, Toleration};
 pub use condition::{Conditions, kinds as conditions, set_condition};
+pub use count::Count;
 pub use disks::{Disk, Disks};
 pub use gaspolicy::{GasMode, GasPolicy, GasPolicySpec, GasPolicyStatus, GasRule, RuleStatus};
 pub use message::{
@@ -54,7 +56,7 @@ pub use postbatch::{
     ProverLane, ProverReport, SkippedSector,
 };
 pub use sealinggroup::{
-    Backend, Count, DrainSpec, Finalize, Lane, LaneCoreGroupOrder, LaneCoreGroups, LaneHugePages,
+    Backend, DrainSpec, Finalize, Lane, LaneCoreGroupOrder, LaneCoreGroups, LaneHugePages,
     LanePageSize, LanePhase, NodeFit, Placement, PlacementPolicy, PodStatus, Refusal, Scratch,
     SealingGroup, SealingGroupSpec, SealingGroupStatus,
 };

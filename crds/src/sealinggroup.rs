@@ -1,14 +1,14 @@
 //! `SealingGroup`: servers that seal together for one Miner.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{LocalRef, NotOnChain, Toleration};
+use crate::count::Count;
 use crate::pledge::{GateStatus, LastPledge, Pledge};
 
 /// Servers that seal together for one Miner. A sector never leaves its group.
@@ -293,78 +293,6 @@ pub enum LaneCoreGroupOrder {
     Reverse,
     /// The lowest numbers first.
     Forward,
-}
-
-/// A number of 1 to 64, or `Auto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
-    /// As many as the resources allow.
-    Auto,
-    /// So many.
-    Number(u32),
-}
-
-impl Count {
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde hands over a reference"
-    )]
-    fn is_one(&self) -> bool {
-        *self == Self::Number(1)
-    }
-}
-
-impl Default for Count {
-    fn default() -> Self {
-        Self::Number(1)
-    }
-}
-
-impl Serialize for Count {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => serializer.serialize_str("Auto"),
-            Self::Number(n) => serializer.serialize_u32(*n),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Number(u32),
-            Text(String),
-        }
-        match Either::deserialize(deserializer)? {
-            Either::Number(n) => Ok(Self::Number(n)),
-            Either::Text(text) if text == "Auto" => Ok(Self::Auto),
-            Either::Text(text) => Err(serde::de::Error::custom(format!(
-                "`{text}` is neither a number nor Auto"
-            ))),
-        }
-    }
-}
-
-impl JsonSchema for Count {
-    fn schema_name() -> Cow<'static, str> {
-        "Count".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "minimum": 1,
-            "maximum": 64,
-            "pattern": "^Auto$",
-        })
-    }
 }
 
 /// A phase that a lane computes.

@@ -22,8 +22,7 @@ use std::{
 
 use anyhow::Context;
 use filstar_crds::{
-    Progress, SealerReport, SealingGroup, Sector, SectorStore, TaskClass, TaskResult, TaskState,
-    labels, managers,
+    Progress, SealingGroup, Sector, SectorStore, TaskResult, TaskState, labels, managers,
 };
 use filstar_sealing::Output;
 use futures::StreamExt;
@@ -40,8 +39,8 @@ use tokio::{sync::mpsc, task::AbortHandle};
 
 use self::{
     decide::{Action, decide, ours},
-    input::Folders,
-    report::Reports,
+    input::{Folders, mounted},
+    report::{Reports, report},
 };
 use crate::{
     child::Starter,
@@ -50,7 +49,7 @@ use crate::{
     placement::{self, Asked, Verdict},
     pod,
     settings::{self, Policy},
-    wire::{self, Failure, Request},
+    wire::{self, Failure},
 };
 
 /// Reports that wait, placement and probes are looked at this often.
@@ -489,20 +488,6 @@ fn threads(cpus: usize, share: f64) -> usize {
     ((cpus as f64 * share.clamp(0.0, 1.0)).floor() as usize).max(1)
 }
 
-/// The store that a task lands in must be mounted here.
-fn mounted(request: Request) -> Result<Request, Failure> {
-    if let filstar_sealing::Task::Land(land) = &request.task
-        && !land.store.is_dir()
-    {
-        let text = format!(
-            "{} is not there: this pod does not mount the store; it does after its next start",
-            land.store.display()
-        );
-        return Err(Failure::new(filstar_sealing::Class::Temporary, text));
-    }
-    Ok(request)
-}
-
 fn put(sectors: &mut BTreeMap<String, Sector>, guard: DeserializeGuard<Sector>) {
     let name = guard.name_any();
     match guard.0 {
@@ -511,18 +496,5 @@ fn put(sectors: &mut BTreeMap<String, Sector>, guard: DeserializeGuard<Sector>) 
             tracing::warn!(sector = name, error = %e, "a Sector cannot be read: it is left alone");
             sectors.remove(&name);
         }
-    }
-}
-
-fn report(task_id: &str, state: TaskState, started: Timestamp) -> SealerReport {
-    SealerReport {
-        task_id: task_id.to_owned(),
-        state,
-        started: Some(Time(started)),
-        finished: None,
-        progress: None,
-        result: None,
-        error_class: None::<TaskClass>,
-        error: None,
     }
 }

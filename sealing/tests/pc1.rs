@@ -48,6 +48,11 @@ fn task(s: &Sector) -> Task {
     })
 }
 
+fn sized(mut sector: Sector, proof: SealProof) -> Sector {
+    sector.place.proof = proof;
+    sector
+}
+
 fn by(engine: &dyn Engine, s: &Sector) -> BTreeMap<String, String> {
     s.add_piece().unwrap();
     run(&task(s), &Context::quiet(engine)).unwrap();
@@ -55,7 +60,7 @@ fn by(engine: &dyn Engine, s: &Sector) -> BTreeMap<String, String> {
 }
 
 fn same_as_the_library(proof: SealProof, dir: &Path) {
-    let sector = |folder: &str| Sector::new(&dir.join(folder), 7).sized(proof);
+    let sector = |folder: &str| sized(Sector::new(&dir.join(folder), 7), proof);
     let want = by(&Stock, &sector("stock"));
     assert_eq!(want.len(), 3, "{want:?}");
     assert_eq!(by(&Own::default(), &sector("own")), want);
@@ -135,7 +140,7 @@ fn another_engine_does_not_build_on_our_layers() {
 fn layer_damaged_after_pc1_is_made_again_from_there() {
     let name = "layer_damaged_after_pc1_is_made_again_from_there";
     isolated_for(LARGE, name, Path::new(NONE), |dir| {
-        let s = Sector::new(dir, 7).sized(LARGE);
+        let s = sized(Sector::new(dir, 7), LARGE);
         let want = by(&Own::default(), &s);
         for layer in ["sc-02-data-layer-1.dat", "sc-02-data-layer-2.dat"] {
             let path = s.place.cache().join(layer);
@@ -199,7 +204,7 @@ fn victim() {
 fn pc1_killed_at_random_points_ends_identical() {
     let name = "pc1_killed_at_random_points_ends_identical";
     isolated_for(LARGE, name, Path::new(NONE), |dir| {
-        let sector = |n| Sector::new(dir, n).sized(LARGE);
+        let sector = |n| sized(Sector::new(dir, n), LARGE);
         let victim = |s: &Sector| {
             Command::new(env::current_exe().unwrap())
                 .args(["--exact", "victim"])

@@ -4,6 +4,7 @@
 //! core groups before loose CPUs; then lanes that take what is left, one pod each in turn. A pod never leaves its
 //! NUMA node unless its lane may span. Deterministic: the same input gives the same plan.
 
+mod problems;
 mod state;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use crate::gates::{balance, bound, change_group, disks, fresh, numbered, pledged, says, verdict};
 use crate::support::*;
-use filstar_crds::{SectorPhase, StoreRef};
+use filstar_crds::{Count, SectorPhase, StoreRef};
 use filstar_operator::action::Action;
 use filstar_operator::plan::plan;
 use filstar_operator::plan::pledge::Gate;
@@ -126,7 +126,9 @@ fn store_space_keeps_to_the_stores_own_bound_and_needs_a_store() {
 #[test]
 fn fifty_sectors_at_once_pass_no_gate_that_has_room_for_one() {
     let mut world = world();
-    change_group(&mut world, |g| g.spec.lanes[0].concurrency.0 = 64);
+    change_group(&mut world, |g| {
+        g.spec.lanes[0].concurrency = Count::Number(64)
+    });
     for number in 0..50 {
         world.sectors.apply(fresh(number));
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::support::*;
 use filstar_chain::types::{AttoFil, BitField};
-use filstar_crds::{Binding, Sector, SectorPhase, SectorStatus, finalizers, labels};
+use filstar_crds::{Binding, Count, Sector, SectorPhase, SectorStatus, finalizers, labels};
 use filstar_operator::action::Action;
 use filstar_operator::plan::plan;
 use filstar_operator::world::World;
@@ -92,7 +92,7 @@ fn build(case: &Case) -> World {
         group.metadata.uid = Some((*name).into());
         group.metadata.resource_version = Some("2".into());
         group.spec.pledge.max_in_flight = case.max_in_flight;
-        group.spec.lanes[0].concurrency.0 = case.concurrency;
+        group.spec.lanes[0].concurrency = Count::Number(case.concurrency);
         group.spec.pledge.gates.balance.per_sealer_pod = "1 FIL".into();
         if case.excluded {
             group.spec.pledge.exclude_nodes = vec!["node-a".into()];

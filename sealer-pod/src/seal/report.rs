@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use filstar_crds::{SealerReport, TaskState};
+use filstar_crds::{SealerReport, TaskClass, TaskState};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Progress is told no more often than this.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -80,6 +82,20 @@ impl Reports {
             entry.failures += 1;
             entry.not_before = Some(now + pause.min(LONGEST_PAUSE));
         }
+    }
+}
+
+/// Of a task that began then.
+pub(super) fn report(task_id: &str, state: TaskState, started: Timestamp) -> SealerReport {
+    SealerReport {
+        task_id: task_id.to_owned(),
+        state,
+        started: Some(Time(started)),
+        finished: None,
+        progress: None,
+        result: None,
+        error_class: None::<TaskClass>,
+        error: None,
     }
 }
 
