@@ -73,6 +73,7 @@ fn same_as_the_library(s: &Sector) {
     let slow = Own {
         threads: NonZeroUsize::MIN,
         poseidon: Kernel::Portable,
+        ..Own::default()
     };
     again(&s.pc2_task(), &slow);
     assert_eq!(files(&s.place), our_files, "portable, one thread");

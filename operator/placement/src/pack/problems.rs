@@ -1,7 +1,6 @@
 //! Why a pod found no place on a server.
 
-use super::state::count;
-use crate::lane::LaneRequest;
+use crate::lane::{GroupRule, LaneRequest};
 use crate::reason::Unplaced;
 
 /// What stood in the way, over all NUMA nodes: the most that one had.
@@ -68,4 +67,14 @@ impl Problems {
             Some((needs, _, free)) => Unplaced::CoreGroups { needs, free },
         }
     }
+}
+
+pub(super) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Whether a lane may take the core group of this number.
+pub(super) fn allowed(rule: &GroupRule, id: u32, first: Option<u32>) -> bool {
+    (rule.include.is_empty() || rule.include.contains(&id))
+        && !(rule.skip_first && Some(id) == first)
 }

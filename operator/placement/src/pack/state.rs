@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::problems::Problems;
+use super::problems::{Problems, allowed, count};
 use super::{LeftOver, PodPlan};
 use crate::admit::Limits;
 use crate::lane::{GroupRule, LaneRequest};
@@ -494,15 +494,6 @@ impl<'a> State<'a> {
     }
 }
 
-fn allowed(rule: &GroupRule, id: u32, first: Option<u32>) -> bool {
-    (rule.include.is_empty() || rule.include.contains(&id))
-        && !(rule.skip_first && Some(id) == first)
-}
-
 fn threads_of(group: &CoreGroup, cores: &[usize]) -> u32 {
     count(cores.iter().map(|c| group.cores[*c].len()).sum())
-}
-
-pub(super) fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
