@@ -64,9 +64,6 @@ impl Starter {
         set("FIL_PROOFS_PARAMETER_CACHE", params.into());
         set("FIL_PROOFS_PARENT_CACHE", parents);
         set("RAYON_NUM_THREADS", threads.to_string().into());
-        if let Some(bytes) = memory::of_container() {
-            set(memory::VARIABLE, bytes.to_string().into());
-        }
         remove_left_behind(tmp);
         Ok(Self {
             program: std::env::current_exe()?,
