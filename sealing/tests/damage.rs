@@ -13,8 +13,10 @@ use std::{
 };
 
 use filstar_sealing::{
-    Class, Error, Hash32, SealProof,
-    params::{Purpose, Wanted, ensure, needed, parents_bytes, parents_name},
+    Class, Context, Error, Hash32, SealProof, Stock, Task,
+    params::{Purpose, needed, parents_bytes, parents_name},
+    run,
+    task::Pc1,
 };
 use support::{Sector, assert_names, isolated};
 
@@ -130,19 +132,26 @@ fn parents_cache_that_is_cut_off_is_named_and_does_not_kill() {
         s.add_piece().unwrap();
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_len(parents_bytes(PROOF) / 2).unwrap();
-        let e = s.pc1().unwrap_err();
+        let by_stock = Task::Pc1(Pc1 {
+            place: s.place.clone(),
+            ticket: s.ticket,
+        });
+        let e = run(&by_stock, &Context::quiet(&Stock)).unwrap_err();
         assert_says(
             &e,
             Class::Temporary,
             &["v28-sdr-parent", "sealer-pod params"],
         );
-        let parents_of = path.parent().unwrap().parent().unwrap();
-        let wanted = Wanted {
-            purposes: vec![Purpose::Parents],
-            ..Wanted::all(PROOF)
-        };
-        ensure(parents_of, &wanted, &|_| {}).unwrap();
-        s.pc1().unwrap();
+        // Our own engine makes it again.
+        let labelled = s.pc1().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), parents_bytes(PROOF));
+        let twin = Sector::new(&dir.join("twin"), 7);
+        twin.add_piece().unwrap();
+        assert_eq!(twin.pc1().unwrap(), labelled);
+        for layer in ["sc-02-data-layer-1.dat", "sc-02-data-layer-2.dat"] {
+            let content = |s: &Sector| fs::read(cache_file(s, layer)).unwrap();
+            assert_eq!(content(&twin), content(&s), "{layer}");
+        }
     });
 }
 
