@@ -10,19 +10,24 @@
     reason = "it follows the actions that change what is measured"
 )]
 
-#[expect(dead_code, reason = "shared with tests, which use more of it")]
+#[expect(
+    dead_code,
+    clippy::unnecessary_wraps,
+    clippy::wildcard_imports,
+    reason = "shared with tests, which use more of it"
+)]
 #[path = "../tests/plan/support.rs"]
 mod support;
 
 use std::time::Duration;
 
-use filstar_crds::*;
+use filstar_crds::{PledgeMode, Randomness, SealingNode, Sector, SectorPhase};
 use filstar_operator::action::Action;
 use filstar_operator::plan::Planner;
 use filstar_operator::world::{Changes, Id, World};
 use filstar_placement::layouts;
 use serde_json::{Value, json};
-use support::*;
+use support::{COMM_D, COMM_R, at, chain_mut, pre_commit};
 
 const NODES: usize = 1_000;
 const SECTORS: u64 = 10_000;
@@ -34,14 +39,14 @@ fn main() {
     // As after a start of the operator: every node is placed, and the books are opened.
     let begun = processor_time();
     planner.full(&world, at(100));
-    let first = processor_time() - begun;
+    let first = processor_time().saturating_sub(begun);
     results.push(result("plan_first", millis(first), "ms"));
     // Places and books are kept from plan to plan; all sectors, pods and nodes are looked at.
     let nothing = Changes::default();
     let full = median(9, || {
         let begun = processor_time();
         let actions = planner.whole(&world, at(100), &nothing);
-        let took = processor_time() - begun;
+        let took = processor_time().saturating_sub(begun);
         assert!(
             actions.len() < 200,
             "the world is at rest: {} actions",
@@ -124,7 +129,7 @@ fn events(mut world: World) -> Duration {
         world.sectors.apply(sector);
         let changes = world.take_changes();
         let actions = planner.changed(&world, at(101), &changes);
-        let took = processor_time() - begun;
+        let took = processor_time().saturating_sub(begun);
         assert!(!actions.is_empty(), "the sector goes on");
         took
     })

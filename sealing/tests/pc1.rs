@@ -33,7 +33,7 @@ fn files(place: &Place) -> BTreeMap<String, String> {
     let names = durable::list(&place.cache()).unwrap();
     names
         .into_iter()
-        .filter(|n| n.ends_with(".dat"))
+        .filter(|n| Path::new(n).extension().is_some_and(|e| e == "dat"))
         .map(|name| {
             let digest = durable::sha256(&place.cache().join(&name)).unwrap();
             (name, digest)

@@ -108,6 +108,7 @@ fn out_of_gas_null_rounds_and_unknown_methods_have_codes_of_their_own() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_pool_s_refusals_are_told_apart() {
     let cases = [
         (

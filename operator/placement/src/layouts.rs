@@ -131,6 +131,7 @@ fn sealing(shape: Shape, pc1_gib: u64, c2_groups: u32, gpus: &[u32]) -> Vec<Lane
 }
 
 /// All layouts.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn all() -> Vec<Layout> {
     let shape = |packages, numa, groups, cores, threads, memory_gib| Shape {
         packages,

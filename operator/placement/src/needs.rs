@@ -39,7 +39,7 @@ pub fn pc1_max(sector: u64, memory: u64) -> u32 {
     u32::try_from(layers.saturating_sub(1) / 3).unwrap_or(u32::MAX)
 }
 
-/// Memory of one AddPiece, bytes.
+/// Memory of one `AddPiece`, bytes.
 pub fn add_piece(sector: u64) -> u64 {
     (sector / 8).min(4 * GIB) + PROCESS
 }

@@ -51,7 +51,9 @@ pub(crate) fn disks(world: &mut World, scratch: u64, store: u64) {
         .pods
         .get(&id(pod.metadata.name.as_ref().unwrap()))
         .unwrap();
-    pod.metadata.resource_version = known.metadata.resource_version.clone();
+    pod.metadata
+        .resource_version
+        .clone_from(&known.metadata.resource_version);
     newer(&mut pod.metadata.resource_version);
     world.pods.apply(pod);
 }

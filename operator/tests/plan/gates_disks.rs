@@ -127,7 +127,7 @@ fn store_space_keeps_to_the_stores_own_bound_and_needs_a_store() {
 fn fifty_sectors_at_once_pass_no_gate_that_has_room_for_one() {
     let mut world = world();
     change_group(&mut world, |g| {
-        g.spec.lanes[0].concurrency = Count::Number(64)
+        g.spec.lanes[0].concurrency = Count::Number(64);
     });
     for number in 0..50 {
         world.sectors.apply(fresh(number));

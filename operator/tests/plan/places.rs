@@ -355,7 +355,7 @@ fn fewer_pc1_start_while_a_window_proof_is_due_on_the_node() {
 fn refused(world: &mut World, uid: &str) {
     let mut pod = sealer_pod("node-a");
     pod.metadata.uid = Some(uid.into());
-    pod.metadata.resource_version = Some(uid.trim_start_matches("u").into());
+    pod.metadata.resource_version = Some(uid.trim_start_matches('u').into());
     pod.status = serde_json::from_value(json!({"phase": "Failed", "reason": "TopologyAffinityError", "message": "Resources cannot be allocated with Topology locality"})).unwrap();
     world.pods.apply(pod);
 }

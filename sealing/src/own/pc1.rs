@@ -167,8 +167,8 @@ fn recorded(parents: &Path, proof: SealProof, path: &Path, depth: params::Depth)
         params::ensure(dir, &wanted, &|_| {}).map_err(|e| format!("{complaints}; {e}"))
     } else {
         Err(format!(
-            "it is not in a folder {:?}",
-            params::parents_dir(Path::new(""))
+            "it is not in a folder {}",
+            params::parents_dir(Path::new("")).display()
         ))
     };
     made.map(drop).map_err(|why| {

@@ -142,30 +142,9 @@ pub async fn kill(pid: u32) -> anyhow::Result<()> {
 /// # Errors
 /// When there is no such node here, or the program does not end well.
 pub async fn on_node(node: &str, command: &[&str]) -> anyhow::Result<String> {
-    let pid = namespace_of(node)?.to_string();
-    let enter = ["--target", pid.as_str(), "--mount", "--"];
-    let arguments: Vec<&str> = enter.into_iter().chain(command.iter().copied()).collect();
-    crate::cluster::must_run("nsenter", &arguments, "").await
-}
-
-/// The first process of a node's mount namespace.
-fn namespace_of(node: &str) -> anyhow::Result<u32> {
-    let ready = format!("/{node}/ready");
-    for entry in fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let raw = fs::read(path.join("cmdline")).unwrap_or_default();
-        let parts: Vec<_> = raw
-            .split(|b| *b == 0)
-            .map(String::from_utf8_lossy)
-            .collect();
-        let is = parts.iter().any(|p| p.ends_with("/node-namespace.sh"))
-            && parts.iter().any(|p| p.ends_with(&ready));
-        let pid = path.file_name().and_then(|n| n.to_str()?.parse().ok());
-        if let Some(pid) = pid.filter(|_| is) {
-            return Ok(pid);
-        }
-    }
-    bail!("{node} is no node of the local cluster on this machine")
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../cluster/enter");
+    let arguments: Vec<&str> = [node].into_iter().chain(command.iter().copied()).collect();
+    crate::cluster::must_run(script, &arguments, "").await
 }
 
 /// Makes a folder that pods can write.

@@ -19,10 +19,10 @@ impl Problems {
         self.groups = Some((n.min(needs), h.max(has), f.max(free)));
     }
 
-    pub(super) fn note(&mut self, problem: Unplaced) {
+    pub(super) fn note(&mut self, problem: &Unplaced) {
         match problem {
-            Unplaced::Memory { free, .. } => self.memory = self.memory.max(Some(free)),
-            Unplaced::HugePages { free, .. } => self.huge = self.huge.max(Some(free)),
+            Unplaced::Memory { free, .. } => self.memory = self.memory.max(Some(*free)),
+            Unplaced::HugePages { free, .. } => self.huge = self.huge.max(Some(*free)),
             Unplaced::GpusFar { .. } => self.far = true,
             Unplaced::CoreGroups { .. }
             | Unplaced::TooWide { .. }

@@ -259,7 +259,7 @@ impl<'a> State<'a> {
         match self.rest(lane, cores, &numa, threads, why) {
             Ok(take) => Some(take),
             Err(problem) => {
-                problems.note(problem);
+                problems.note(&problem);
                 None
             }
         }
@@ -317,7 +317,7 @@ impl<'a> State<'a> {
                         best = Some((score, take));
                     }
                 }
-                Err(problem) => problems.note(problem),
+                Err(problem) => problems.note(&problem),
             }
         }
         best.map(|(_, take)| take)
