@@ -89,7 +89,7 @@ fn processor_time() -> Duration {
 }
 
 fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 100_000.0).round() / 100.0
+    (time.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
 fn median(times: usize, mut run: impl FnMut() -> Duration) -> Duration {
@@ -163,6 +163,12 @@ fn follow(world: &mut World, action: Action, round: u32) {
             }))
             .unwrap();
             world.pods.apply(pod);
+        }
+        Action::CreateBudget { budget } => {
+            let mut budget = *budget;
+            budget.metadata.uid = Some(format!("uid-{}", budget.metadata.name.as_ref().unwrap()));
+            budget.metadata.resource_version = Some("1".into());
+            world.budgets.apply(budget);
         }
         Action::PatchSector { id, status, .. } => {
             let mut sector = world.sectors.get(&id).unwrap().clone();
