@@ -9,8 +9,9 @@ use kube::ResourceExt;
 
 use super::gate::{Gate, Verdict};
 use super::text::count;
+use crate::plan::drain::{Why, node_is_closing};
 use crate::world::pod::{is_live, is_ready};
-use crate::world::{Id, World};
+use crate::world::{Id, World, selects};
 
 /// Nodes named in one message.
 const NAMED: usize = 3;
@@ -32,14 +33,9 @@ impl Nodes {
     /// Of one group.
     pub(super) fn of(world: &World, id: &Id, group: &SealingGroup) -> Self {
         let mut nodes = Self::default();
-        let selector = &group.spec.node_selector;
-        let selected = |node: &Node| {
-            selector
-                .iter()
-                .all(|(key, value)| node.labels().get(key) == Some(value))
-        };
-        for (node_id, node) in world.nodes.iter().filter(|(_, n)| selected(n)) {
-            match closing(world, node, group) {
+        let selected = |node: &Node| selects(&group.spec.node_selector, node);
+        for (node_id, _) in world.nodes.iter().filter(|(_, n)| selected(n)) {
+            match closing(world, &node_id.name, group) {
                 Some(why) => drop(nodes.closed.insert(node_id.name.clone(), why)),
                 None => drop(nodes.open.insert(node_id.name.clone())),
             }
@@ -66,19 +62,16 @@ impl Nodes {
 }
 
 /// Why a node gets no new sectors.
-fn closing(world: &World, node: &Node, group: &SealingGroup) -> Option<String> {
-    let name = node.name_any();
-    let asked = world.sealing_nodes.get(&Id::new("", &name));
-    if let Some(maintenance) = asked.and_then(|n| n.spec.maintenance.as_ref()) {
-        let why = maintenance.reason.as_ref();
-        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
-        return Some(format!("is in maintenance{why}"));
+fn closing(world: &World, node: &str, group: &SealingGroup) -> Option<String> {
+    match node_is_closing(world, node) {
+        Some(Why::Maintenance(Some(why))) => Some(format!("is in maintenance ({why})")),
+        Some(Why::Maintenance(None)) => Some("is in maintenance".into()),
+        _ if group.spec.pledge.exclude_nodes.iter().any(|n| n == node) => {
+            Some("is in pledge.excludeNodes".into())
+        }
+        Some(Why::Cordoned) => Some(format!("is cordoned (kubectl uncordon {node})")),
+        None => None,
     }
-    if group.spec.pledge.exclude_nodes.contains(&name) {
-        return Some("is in pledge.excludeNodes".into());
-    }
-    let cordoned = node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
-    cordoned.then(|| format!("is cordoned (kubectl uncordon {name})"))
 }
 
 pub(super) fn verdict(nodes: &Nodes) -> Verdict {
