@@ -232,7 +232,7 @@ check_all() {
   check "a pod reaches itself through its service" eventually 20 pod_reaches_service a a
   check "logs of node-a can be read" logs_show_request a
   check "logs of node-b can be read" logs_show_request b
-  check "the audit log has requests, and bodies of leases only" audit_log_works
+  check "the audit log has requests, and no body of a secret" audit_log_works
   check "a CRD whose rules cost too much is refused" fails_with "exceeds budget" kube create -f <(costly_crd)
   check "pods outlive a killed API server" pod_survives_restart_of apiserver
   check "pods outlive a killed etcd" pod_survives_restart_of etcd

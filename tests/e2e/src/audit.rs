@@ -115,13 +115,22 @@ impl Audit {
     /// # Errors
     /// When there is none.
     pub fn from_now() -> anyhow::Result<Self> {
+        let mut log = Self::whole()?;
+        log.start = std::fs::metadata(&log.path)?.len();
+        Ok(log)
+    }
+
+    /// The log as far back as it goes.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn whole() -> anyhow::Result<Self> {
         let path = crate::setting("FILSTAR_AUDIT_LOG")
             .unwrap_or_else(|| "/var/lib/filstar-cluster/audit.log".into());
         let path = PathBuf::from(path);
-        let start = std::fs::metadata(&path)
-            .with_context(|| format!("{}: the API server's audit log", path.display()))?
-            .len();
-        Ok(Self { path, start })
+        std::fs::metadata(&path)
+            .with_context(|| format!("{}: the API server's audit log", path.display()))?;
+        Ok(Self { path, start: 0 })
     }
 
     /// Events whose text has `part`, oldest first.
@@ -129,6 +138,24 @@ impl Audit {
     /// # Errors
     /// When the log cannot be read.
     pub fn events(&self, part: &str) -> anyhow::Result<Vec<Event>> {
+        self.lines(|line| line.contains(part))
+    }
+
+    /// Writes of objects of these kinds, by plural, oldest first.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn writes(&self, resources: &[&str]) -> anyhow::Result<Vec<Event>> {
+        let parts: Vec<String> = resources
+            .iter()
+            .map(|r| format!("\"resource\":\"{r}\""))
+            .collect();
+        let mut events = self.lines(|line| parts.iter().any(|part| line.contains(part)))?;
+        events.retain(Event::is_write);
+        Ok(events)
+    }
+
+    fn lines(&self, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Event>> {
         let mut file = File::open(&self.path)?;
         // A log that was turned over begins anew.
         let start = if file.metadata()?.len() < self.start {
@@ -140,7 +167,7 @@ impl Audit {
         let mut events: Vec<Event> = Vec::new();
         for line in BufReader::new(file).lines() {
             let line = line?;
-            if line.contains(part)
+            if wanted(&line)
                 && let Ok(event) = serde_json::from_str(&line)
             {
                 events.push(event);

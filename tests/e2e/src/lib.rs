@@ -16,6 +16,7 @@ pub mod chain;
 pub mod cluster;
 mod diagnosis;
 pub mod host;
+pub mod invariants;
 pub mod nodes;
 pub mod operator;
 mod scenario;
