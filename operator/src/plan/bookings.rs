@@ -310,13 +310,13 @@ impl Bookings {
         let open = |node: &&str| takes(node) && self.closing.get(node).is_none();
         for node in shelf.nodes().filter(open) {
             let usable = |e: &&Entry| {
-                allows(&group.spec.lanes[e.lane], kind) && (e.ready || e.is_starting(now))
+                allows(&group.spec.lanes[e.lane], kind) && (e.takes_new() || e.is_starting(now))
             };
             let entries = shelf.entries(Some(node));
-            let Some(entry) = entries.filter(usable).max_by_key(|e| e.ready) else {
+            let Some(entry) = entries.filter(usable).max_by_key(|e| e.takes_new()) else {
                 continue;
             };
-            let problem = if !entry.ready {
+            let problem = if !entry.takes_new() {
                 NoPlace::Starting(entry.id.name.clone())
             } else if let Some(missing) = no_way(shelf, group, node) {
                 NoPlace::NoWay(missing)

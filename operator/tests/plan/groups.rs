@@ -6,6 +6,8 @@ use filstar_crds::SectorPhase;
 use filstar_operator::action::Action;
 use filstar_operator::plan::{plan, pledge, pods};
 use filstar_operator::world::{ChainProblem, World};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 fn pledged(world: &World) -> Vec<String> {
     plan(world, at(0))
@@ -152,8 +154,8 @@ fn a_pod_with_work_outlives_a_change_of_its_template() {
     );
 }
 
-#[test]
-fn new_sectors_go_to_the_node_with_the_fewest_even_while_its_pod_starts() {
+/// A sector on node-a, another that has no node yet, and a second sealer pod on node-b.
+fn with_second_node(pod: Pod) -> World {
     let mut world = world();
     world.nodes.apply(node("node-b"));
     world.sectors.apply(sector(SectorPhase::WaitSeed));
@@ -166,24 +168,46 @@ fn new_sectors_go_to_the_node_with_the_fewest_even_while_its_pod_starts() {
     chain_mut(&mut world)
         .precommits
         .insert(0, Some(pre_commit(995, COMM_R)));
-    let mut starting = sealer_pod("node-b");
+    world.pods.apply(pod);
+    world
+}
+
+fn made_now(node: &str) -> Pod {
+    let mut pod = sealer_pod(node);
+    pod.metadata.creation_timestamp = Some(Time(at(0).wall));
+    pod
+}
+
+/// The node that the second sector is bound to.
+fn bound(world: &World, second: i64) -> Option<String> {
+    plan(world, at(second)).iter().find_map(|a| match a {
+        Action::PatchSector { id, status, .. } if id.name == "t01000-1" => {
+            status.binding.as_ref().map(|b| b.node.clone())
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn new_sectors_go_to_the_node_with_the_fewest_even_while_its_pod_starts() {
+    let mut starting = made_now("node-b");
     starting.status = None;
-    starting.metadata.creation_timestamp = Some(
-        k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0).wall),
-    );
-    world.pods.apply(starting);
-    let bound = |second| {
-        plan(&world, at(second)).iter().find_map(|a| match a {
-            Action::PatchSector { id, status, .. } if id.name == "t01000-1" => {
-                status.binding.as_ref().map(|b| b.node.clone())
-            }
-            _ => None,
-        })
-    };
-    assert_eq!(bound(5), None);
+    let world = with_second_node(starting);
+    assert_eq!(bound(&world, 5), None);
     assert_eq!(
-        bound(120).as_deref(),
+        bound(&world, 120).as_deref(),
         Some("node-a"),
         "a pod that never comes holds up nobody"
     );
+}
+
+#[test]
+fn new_sectors_wait_for_a_ready_pod_that_has_yet_to_measure_its_scratch() {
+    let mut silent = made_now("node-b");
+    silent.metadata.annotations = None;
+    let world = with_second_node(silent);
+    assert_eq!(bound(&world, 5), None);
+    assert_eq!(bound(&world, 120).as_deref(), Some("node-a"));
+    let world = with_second_node(made_now("node-b"));
+    assert_eq!(bound(&world, 5).as_deref(), Some("node-b"));
 }

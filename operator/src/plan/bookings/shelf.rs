@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use filstar_crds::{SealingGroup, labels, parse_duration};
+use filstar_crds::{Disks, SealingGroup, labels, parse_duration};
 use filstar_placement::Limits;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -24,6 +24,8 @@ pub(super) struct Entry {
     /// Its lane's place in the group's list.
     pub(super) lane: usize,
     pub(super) ready: bool,
+    /// Whether it has said how full its scratch is.
+    measured: bool,
     pub(super) limits: Limits,
     made: Option<Timestamp>,
     /// When it may begin with its first task.
@@ -63,11 +65,17 @@ impl Entry {
             node: pod::node(pod)?.to_owned(),
             lane: at,
             ready: pod::is_ready(pod) && placed,
+            measured: Disks::of(pod.annotations()).is_some_and(|d| d.scratch.is_some()),
             limits,
             made: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
             begins,
         };
         Some((group_id, entry))
+    }
+
+    /// Whether a new sector may go to its node: its tasks can begin, and the room for them is known.
+    pub(super) fn takes_new(&self) -> bool {
+        self.ready && self.measured
     }
 
     pub(super) fn is_starting(&self, now: Now) -> bool {

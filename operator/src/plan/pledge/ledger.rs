@@ -205,7 +205,7 @@ impl Ledger {
         self.kept.insert(sector.clone(), node);
     }
 
-    /// Whether a group's new sector may go to a node. One whose sealer is about to start is waited for.
+    /// Whether a group's new sector may go to a node. One whose sealer has not measured its scratch is waited for.
     pub(in crate::plan) fn takes(
         &self,
         group_id: &Id,
@@ -213,14 +213,12 @@ impl Ledger {
         miner: &filstar_crds::Miner,
         node: &str,
     ) -> bool {
-        let Some(nodes) = self.nodes.get(group_id) else {
-            return false;
-        };
-        nodes.open.contains(node)
+        let open = |nodes: &Nodes| nodes.open.contains(node);
+        self.nodes.get(group_id).is_some_and(open)
             && self
                 .scratch
                 .fits(group, node, miner.spec.seal_proof)
-                .unwrap_or_else(|| !nodes.ready.contains(node))
+                .unwrap_or(true)
     }
 }
 
