@@ -104,6 +104,7 @@ fn child(task: &str) {
             place,
             ticket: Hash32([3; 32]),
             pieces,
+            sums: &[],
             progress: &|_| {},
         })
         .collect();

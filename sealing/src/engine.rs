@@ -9,6 +9,8 @@ use std::{
     path::PathBuf,
 };
 
+use filstar_kernels::trees::LayerSums;
+
 use crate::{
     error::Result,
     hash::Hash32,
@@ -29,6 +31,19 @@ pub trait Engine: Debug + Send + Sync {
     /// # Errors
     /// When the library or the file system fails.
     fn pc1(&self, job: &SealJob<'_>, data: Data) -> Result<Labelled>;
+
+    /// Whether it can label two or four sectors in lock step on one core.
+    fn shares_cores(&self) -> bool {
+        false
+    }
+
+    /// PC1 of one sector, or as many of one proof type as [`Engine::shares_cores`] allows, in lock step.
+    ///
+    /// # Errors
+    /// As [`Engine::pc1`]; what is on disk then is good for the next attempt of each.
+    fn pc1_together(&self, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Labelled>> {
+        jobs.iter().map(|job| self.pc1(job, data)).collect()
+    }
 
     /// Whether it writes digests beside the layers and believes no layer that has another, so that
     /// what an earlier attempt left behind is safe to leave to it.
@@ -88,6 +103,8 @@ pub struct SealJob<'a> {
     pub ticket: Hash32,
     /// The pieces, in order.
     pub pieces: &'a [Piece],
+    /// What the layers were when PC2 checked their digests, the first first; empty where nobody did.
+    pub sums: &'a [LayerSums],
     /// Told now and then, by any thread, how far this computation is.
     pub progress: &'a (dyn Fn(Progress) + Sync),
 }

@@ -4,6 +4,7 @@ mod pc1;
 mod pc2;
 mod tree_d;
 
+pub(crate) use pc2::shape;
 pub use tree_d::ensure as tree_d;
 
 use std::{num::NonZeroUsize, path::PathBuf, thread};
@@ -49,16 +50,6 @@ impl Default for Own {
     }
 }
 
-impl Own {
-    /// PC1 of one, two or four sectors of one proof type in lock step, on one core.
-    ///
-    /// # Errors
-    /// As [`Engine::pc1`]; what is on disk then is good for the next attempt.
-    pub fn pc1_together(&self, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Labelled>> {
-        pc1::run(self, jobs, data)
-    }
-}
-
 impl Engine for Own {
     fn name(&self) -> &'static str {
         "filstar"
@@ -69,6 +60,14 @@ impl Engine for Own {
         labelled
             .pop()
             .ok_or_else(|| Error::Setup("PC1 of one sector made none".to_owned()))
+    }
+
+    fn shares_cores(&self) -> bool {
+        true
+    }
+
+    fn pc1_together(&self, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Labelled>> {
+        pc1::run(self, jobs, data)
     }
 
     fn keeps_digests(&self) -> bool {

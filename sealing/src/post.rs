@@ -52,6 +52,12 @@ use crate::{
 /// `WINDOW_POST_CHALLENGE_COUNT` in filecoin-proofs 19.1.
 pub const WINDOW_CHALLENGES: u64 = 10;
 
+/// Challenges of the one sector in a winning `PoSt`.
+///
+/// # Source
+/// `WINNING_POST_CHALLENGE_COUNT` in filecoin-proofs 19.1.
+pub const WINNING_CHALLENGES: u64 = 66;
+
 /// A node of a tree: an element of the field, little-endian.
 pub(crate) type Node = [u8; 32];
 
@@ -88,9 +94,21 @@ impl SectorFiles {
 /// # Errors
 /// `Corrupt`, naming the file, when it is missing or not what the commitment on chain says.
 pub fn window_vanilla(input: &VanillaProof) -> Result<Vec<u8>> {
+    challenged(input, WINDOW_CHALLENGES)
+}
+
+/// Reads what the challenges of a winning `PoSt` ask of the sector that was drawn.
+///
+/// # Errors
+/// As [`window_vanilla`].
+pub fn winning_vanilla(input: &VanillaProof) -> Result<Vec<u8>> {
+    challenged(input, WINNING_CHALLENGES)
+}
+
+fn challenged(input: &VanillaProof, count: u64) -> Result<Vec<u8>> {
     let files = SectorFiles::of(&input.place, input.comm_r);
     let nodes = files.shape.nodes();
-    let leaves = challenge::leaves(input.randomness, files.number, WINDOW_CHALLENGES, nodes);
+    let leaves = challenge::leaves(input.randomness, files.number, count, nodes);
     vanilla(&files, &leaves)
 }
 

@@ -10,6 +10,7 @@ mod commit;
 mod keep;
 mod post;
 mod seal;
+mod together;
 
 use std::{
     fmt,
@@ -22,6 +23,8 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
+
+pub use together::{Together, pc1_together};
 
 use crate::{
     durable,

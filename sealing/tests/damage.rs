@@ -7,18 +7,21 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use filstar_sealing::{
-    Class, Context, Error, Hash32, SealProof, Stock, Task,
+    Class, Context, Error, Hash32, Own, SealProof, Stock, Task, durable,
+    engine::{Data, Engine, SealJob},
     params::{Purpose, needed, parents_bytes, parents_name},
     run,
+    steps::Point,
     task::Pc1,
 };
-use support::{Sector, assert_names, isolated};
+use support::{Sector, assert_names, die_at, isolated};
 
 const PROOF: SealProof = SealProof::StackedDrg2KiBV1P1;
 
@@ -68,23 +71,149 @@ fn one_wrong_byte_in_what_pc1_made_is_named_and_pc1_repairs_it() {
     });
 }
 
+/// All that a sealed sector is made of, by name; `t_aux` names its folder, which differs.
+fn content(s: &Sector) -> BTreeMap<String, Vec<u8>> {
+    let names = durable::list(&s.place.cache()).unwrap().into_iter();
+    let kept = names.filter(|n| n.ends_with(".dat") || n == "p_aux");
+    let mut files: BTreeMap<_, _> = kept
+        .map(|n| (n.clone(), fs::read(cache_file(s, &n)).unwrap()))
+        .collect();
+    files.insert("sealed".into(), fs::read(s.place.sealed()).unwrap());
+    files
+}
+
+fn cut(path: &Path) {
+    let content = fs::read(path).unwrap();
+    fs::write(path, &content[..content.len() / 2]).unwrap();
+}
+
+fn zero_tail(path: &Path) {
+    let mut content = fs::read(path).unwrap();
+    let half = content.len() / 2;
+    content[half..].fill(0);
+    fs::write(path, content).unwrap();
+}
+
+/// What to do to which file.
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGE: [Damage; 8] = [
+    ("layer-2", |p| fs::remove_file(p).unwrap()),
+    ("layer-1", cut),
+    ("layer-1", |p| flip(p, 777)),
+    ("layer-2", |p| flip(p, 777)),
+    ("layer-2", zero_tail),
+    ("tree-d", cut),
+    ("tree-d", zero_tail),
+    ("tree-d", |p| flip(p, 64 * 32 + 5)),
+];
+
+/// Where the reference library takes files by their sizes: killed before PC1 is recorded, damaged, run again.
+#[test]
+fn damage_before_pc1_is_recorded_never_reaches_the_replica() {
+    let name = "damage_before_pc1_is_recorded_never_reaches_the_replica";
+    alone(name, |dir| {
+        let twin = Sector::new(&dir.join("twin"), 7);
+        twin.sealed();
+        for (number, (file, damage)) in DAMAGE.into_iter().enumerate() {
+            let s = Sector::new(&dir.join(number.to_string()), 7);
+            s.add_piece().unwrap();
+            let pc1 = Task::Pc1(Pc1 {
+                place: s.place.clone(),
+                ticket: s.ticket,
+            });
+            die_at(&pc1, Point::Pc1);
+            damage(&cache_file(&s, &format!("sc-02-data-{file}.dat")));
+            s.pc1().unwrap();
+            s.pc2().unwrap();
+            assert!(content(&s) == content(&twin), "{file}, damage {number}");
+        }
+    });
+}
+
+#[test]
+fn damage_between_pc1_and_pc2_is_named_and_never_reaches_the_replica() {
+    let name = "damage_between_pc1_and_pc2_is_named_and_never_reaches_the_replica";
+    alone(name, |dir| {
+        let twin = Sector::new(&dir.join("twin"), 7);
+        twin.sealed();
+        for (number, (file, damage)) in DAMAGE.into_iter().enumerate() {
+            let s = Sector::new(&dir.join(number.to_string()), 7);
+            s.add_piece().unwrap();
+            s.pc1().unwrap();
+            damage(&cache_file(&s, &format!("sc-02-data-{file}.dat")));
+            assert_names(&s.pc2().unwrap_err(), file);
+            s.pc1().unwrap();
+            s.pc2().unwrap();
+            assert!(content(&s) == content(&twin), "{file}, damage {number}");
+        }
+    });
+}
+
+/// The replica is encoded in place by the reference library; twice gives another one.
+#[test]
+fn pc2_over_a_finished_or_half_finished_one_gives_the_same() {
+    let name = "pc2_over_a_finished_or_half_finished_one_gives_the_same";
+    alone(name, |dir| {
+        let s = Sector::new(dir, 7);
+        s.sealed();
+        let want = content(&s);
+        for engine in [&Stock as &dyn Engine, &Own::default()] {
+            let again = Context {
+                from_scratch: true,
+                ..Context::quiet(engine)
+            };
+            run(&s.pc2_task(), &again).unwrap();
+            assert!(content(&s) == want, "{engine:?}");
+            fs::remove_file(s.place.ledger().join("pc2.json")).unwrap();
+            die_at(&s.pc2_task(), Point::Pc2);
+            run(&s.pc2_task(), &Context::quiet(engine)).unwrap();
+            assert!(content(&s) == want, "{engine:?}");
+        }
+    });
+}
+
+#[test]
+fn wrong_byte_in_the_data_is_named_by_pc1() {
+    alone("wrong_byte_in_the_data_is_named_by_pc1", |dir| {
+        let s = Sector::new(dir, 7);
+        let pieces = s.add_piece().unwrap().pieces;
+        flip(&s.place.unsealed(), 1000);
+        fs::create_dir_all(s.place.cache()).unwrap();
+        fs::create_dir_all(dir.join("sealed")).unwrap();
+        let job = SealJob {
+            place: &s.place,
+            ticket: s.ticket,
+            pieces: &pieces,
+            sums: &[],
+            progress: &|_| {},
+        };
+        let e = Own::default().pc1(&job, Data::Unsealed).unwrap_err();
+        assert_names(&e, "unsealed/s-t01000-7");
+    });
+}
+
 /// C1 does not read every byte: what it passes over is found before it would reach a store.
 #[test]
 fn one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store() {
     let name = "one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store";
     alone(name, |dir| {
-        let kinds: [(&str, PathOf); 4] = [
-            ("tree-r-last", |s| {
+        // Of tree-c a node in the row below the root, which nearly every path passes.
+        let kinds: [(&str, usize, PathOf); 5] = [
+            ("tree-c", (64 + 3) * 32 + 11, |s| {
+                cache_file(s, "sc-02-data-tree-c.dat")
+            }),
+            ("tree-r-last", 11, |s| {
                 cache_file(s, "sc-02-data-tree-r-last.dat")
             }),
-            ("p_aux", |s| cache_file(s, "p_aux")),
-            ("t_aux", |s| cache_file(s, "t_aux")),
-            ("sealed", |s| s.place.sealed()),
+            ("p_aux", 11, |s| cache_file(s, "p_aux")),
+            ("t_aux", 11, |s| cache_file(s, "t_aux")),
+            ("sealed", 11, |s| s.place.sealed()),
         ];
-        for (number, (file, path)) in (1..).zip(kinds) {
+        for (number, (file, at, path)) in (1..).zip(kinds) {
             let s = Sector::new(dir, number);
             let sealed = s.sealed();
-            flip(&path(&s), 11);
+            flip(&path(&s), at);
             let named = match s.c1() {
                 Err(e) => e,
                 Ok(_) => s.land(&dir.join("store"), &sealed).unwrap_err(),

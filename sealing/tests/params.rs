@@ -5,7 +5,7 @@
 use std::{cell::RefCell, fs, sync::Mutex, thread};
 
 use filstar_sealing::{
-    Class, SealProof,
+    Class, SealProof, durable,
     params::{Depth, Finding, Purpose, Wanted, check, ensure, needed},
 };
 
@@ -87,6 +87,45 @@ fn damaged_file_is_named_and_made_again() {
         assert!(report.complaints()[0].contains(&file()));
         ensure(dir.path(), &parents(Depth::Full), &|_| {}).unwrap();
         assert_eq!(fs::read(&path).unwrap(), good);
+    }
+}
+
+/// Parameters of which only the manifest knows what they must be: they are made by chance.
+#[test]
+fn flipped_byte_in_parameters_is_named_and_they_are_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = needed(SealProof::StackedDrg2KiBV1P1).unwrap();
+    for purpose in [Purpose::WindowPoSt, Purpose::PoRep] {
+        let files = &all.iter().find(|n| n.purpose == purpose).unwrap().files;
+        let mut entries = Vec::new();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::write(&path, [7; 4000]).unwrap();
+            let sha256 = durable::sha256(&path).unwrap();
+            entries.push(format!(
+                r#"{file:?}: {{"sizeBytes": 4000, "modifiedNs": 0, "sha256": "{sha256}", "origin": "Made"}}"#
+            ));
+        }
+        let manifest = format!(r#"{{"version": 1, "files": {{{}}}}}"#, entries.join(","));
+        fs::write(dir.path().join("filstar-params.json"), manifest).unwrap();
+        let wanted = Wanted {
+            purposes: vec![purpose],
+            ..parents(Depth::Full)
+        };
+        assert!(check(dir.path(), &wanted).unwrap().is_good());
+        for file in files {
+            let path = dir.path().join(file);
+            let mut content = fs::read(&path).unwrap();
+            content[1234] ^= 1;
+            fs::write(&path, &content).unwrap();
+            let complaints = check(dir.path(), &wanted).unwrap().complaints();
+            assert!(
+                complaints.len() == 1 && complaints[0].contains(file),
+                "{complaints:?}"
+            );
+            content[1234] ^= 1;
+            fs::write(&path, &content).unwrap();
+        }
     }
 }
 

@@ -247,6 +247,7 @@ fn trees(proof: SealProof, dir: &Path) {
         shape: trees::Shape::of_sector(proof.sector_bytes()).unwrap(),
         cache: &cache,
         layers: proof.layers(),
+        sums: &[],
         kernel: Kernel::best(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         progress: &|_, _| {},

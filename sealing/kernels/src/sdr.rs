@@ -17,5 +17,5 @@ mod shani;
 mod store;
 
 pub use kernel::{AHEAD, Kernel, Labels, Span};
-pub use run::{Job, Lane, Options, Progress, Report, label};
+pub use run::{Job, Lane, Options, Progress, Report, label, on_disk};
 pub use store::{Disk, RealDisk, distrust, layer_name};

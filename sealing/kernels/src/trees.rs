@@ -14,6 +14,7 @@
 
 mod chunks;
 mod file;
+mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use std::{
 
 use crate::poseidon::{Arity, HashError, Kernel, NODE_BYTES, Node, hash_groups};
 use chunks::Chunks;
+pub use sums::LayerSums;
 
 /// Nodes that a thread takes at once: 128 KiB of each file, a whole subtree.
 pub const CHUNK: u64 = 8 * 8 * 8 * 8;
@@ -65,6 +67,14 @@ pub enum TreeError {
         /// The file.
         path: PathBuf,
         /// Which node of 32 bytes, from 0.
+        node: u64,
+    },
+    /// A layer is not what it was when its checksums were taken.
+    #[error("{}: labels of node {node} or after it are not those that were checked before", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// First node of 32 bytes, from 0, of the chunk that differs.
         node: u64,
     },
     /// The request makes no sense.
@@ -164,6 +174,8 @@ pub struct Job<'a> {
     pub cache: &'a Path,
     /// Number of layers: 2 or 11. The last is the key of the replica.
     pub layers: u32,
+    /// What the layers must be, the first first; those after the end are taken as they are.
+    pub sums: &'a [LayerSums],
     /// Who hashes.
     pub kernel: Kernel,
     /// Threads; at least one is used.

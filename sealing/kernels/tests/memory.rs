@@ -53,6 +53,7 @@ fn trees_of_eleven_layers_stay_within_the_stated_memory() {
             shape,
             cache: dir.path(),
             layers: 11,
+            sums: &[],
             kernel: Kernel::best(),
             threads,
             progress: &|_, _| {},

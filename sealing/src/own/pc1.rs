@@ -31,8 +31,7 @@ const SAMPLES: u64 = 256;
 /// How often progress is told.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Labels all sectors; they must have the same proof type. What is told about the first one's
-/// progress holds for all.
+/// Labels all sectors; they must have the same proof type. All are told the same progress.
 pub(super) fn run(own: &Own, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Labelled>> {
     let Some(first) = jobs.first() else {
         return Ok(Vec::new());
@@ -73,7 +72,9 @@ pub(super) fn run(own: &Own, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Lab
                 let now = Instant::now();
                 if last.get().is_none_or(|t| now - t >= EVERY) {
                     last.set(Some(now));
-                    (first.progress)(in_words(&p, lanes.len()));
+                    for job in jobs {
+                        (job.progress)(in_words(&p, lanes.len()));
+                    }
                 }
             },
             ..Options::default()
@@ -199,7 +200,7 @@ fn in_words(p: &sdr::Progress, sectors: usize) -> Progress {
     }
 }
 
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let minutes = (seconds / 60.0).ceil();
     if minutes < 60.0 {
         format!("{minutes} min")

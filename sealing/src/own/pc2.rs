@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::FileExt,
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
 use filecoin_proofs::{
@@ -16,7 +17,7 @@ use filstar_kernels::trees::{self, Data, Shape, TreeError};
 use storage_proofs_core::cache_key::CacheKey;
 use storage_proofs_porep::stacked::TemporaryAux;
 
-use super::Own;
+use super::{Own, pc1::duration};
 use crate::{
     durable,
     engine::SealJob,
@@ -39,11 +40,11 @@ pub(super) fn run(own: &Own, job: &SealJob<'_>, comm_d: Hash32) -> Result<Hash32
     } else {
         Data::File(&unsealed)
     };
-    let told = AtomicU32::new(0);
+    let (told, begin) = (AtomicU32::new(0), Instant::now());
     let progress = |done: u64, whole: u64| {
         let percent = u32::try_from(done * 100 / whole.max(1)).unwrap_or(100);
         if told.fetch_max(percent, Ordering::Relaxed) < percent {
-            let detail = format!("PC2: trees and replica, {percent} %");
+            let detail = in_words(done, whole, place.proof.nodes(), begin.elapsed());
             (job.progress)(Progress { percent, detail });
         }
     };
@@ -51,6 +52,7 @@ pub(super) fn run(own: &Own, job: &SealJob<'_>, comm_d: Hash32) -> Result<Hash32
         shape,
         cache: &cache,
         layers: place.proof.layers(),
+        sums: job.sums,
         kernel: own.poseidon,
         threads: own.threads.get(),
         progress: &progress,
@@ -60,7 +62,27 @@ pub(super) fn run(own: &Own, job: &SealJob<'_>, comm_d: Hash32) -> Result<Hash32
     Ok(Hash32(commitments.comm_r))
 }
 
-fn shape(place: &Place) -> Result<Shape> {
+/// `done` and `whole` count as the kernel does, which spends most of the whole on tree-c; `nodes` is those of a
+/// layer.
+#[expect(clippy::cast_precision_loss, reason = "figures to look at")]
+fn in_words(done: u64, whole: u64, nodes: u64, taken: Duration) -> String {
+    let share = done as f64 / whole.max(1) as f64;
+    let seconds = taken.as_secs_f64().max(1e-9);
+    let part = if done < whole.saturating_sub(nodes) {
+        "tree-c"
+    } else {
+        "replica and tree-r-last"
+    };
+    format!(
+        "PC2: {part}, {:.0} %, {:.2} million nodes/s, {} left",
+        (share * 100.0).floor(),
+        share * nodes as f64 / seconds / 1e6,
+        duration(seconds * (1.0 - share) / share.max(1e-9)),
+    )
+}
+
+/// How the trees of a sector are cut.
+pub(crate) fn shape(place: &Place) -> Result<Shape> {
     let bytes = place.proof.sector_bytes();
     let error = || {
         Error::Setup(format!(
@@ -145,9 +167,9 @@ impl From<TreeError> for Error {
                 path,
                 source,
             },
-            TreeError::Size { ref path, .. } | TreeError::NotInField { ref path, .. } => {
-                Self::damaged(path, without(path, &e))
-            }
+            TreeError::Size { ref path, .. }
+            | TreeError::NotInField { ref path, .. }
+            | TreeError::Changed { ref path, .. } => Self::damaged(path, without(path, &e)),
             TreeError::Input(text) => Self::Prover { step: "PC2", text },
         }
     }
@@ -166,4 +188,23 @@ fn without(path: &Path, e: &TreeError) -> String {
     let text = e.to_string();
     let prefix = format!("{}: ", path.display());
     text.strip_prefix(&prefix).unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_says_part_rate_and_time_left() {
+        let (nodes, taken) = (1 << 30, Duration::from_secs(360));
+        let whole = 13 * nodes;
+        let said = in_words(whole / 4, whole, nodes, taken);
+        assert_eq!(said, "PC2: tree-c, 25 %, 0.75 million nodes/s, 18 min left");
+        let said = in_words(whole - nodes, whole, nodes, taken);
+        assert!(
+            said.starts_with("PC2: replica and tree-r-last, 92 %"),
+            "{said}"
+        );
+        assert!(in_words(0, whole, nodes, Duration::ZERO).contains("tree-c, 0 %"));
+    }
 }

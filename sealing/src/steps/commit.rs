@@ -61,6 +61,7 @@ pub(super) fn c1(input: &C1, context: &Context<'_>) -> Result<C1Output> {
         place,
         ticket: input.ticket,
         pieces: &data.pieces,
+        sums: &[],
         progress: &context.part(0, 95),
     };
     let proofs = context

@@ -5,16 +5,17 @@ use std::{
     path::PathBuf,
 };
 
-use filstar_kernels::sdr;
+use filstar_kernels::{sdr, trees::LayerSums};
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Point};
+use super::{Context, Point, Progress};
 use crate::{
     durable,
     engine::{Data, Engine, Labelled, SealJob},
     error::{Error, Result},
     hash::{Hash32, replica_id, zero_commitment},
     ledger::{Phase, Record, forget_from},
+    own,
     proof::SealProof,
     sector::{CacheFile, Place},
     task::{AddPiece, AddPieceOutput, Pc1, Pc1Output, Pc2, Pc2Output, Piece},
@@ -90,38 +91,99 @@ pub(super) fn add_piece(input: &AddPiece, context: &Context<'_>) -> Result<AddPi
 /// # Errors
 /// `Corrupt` when the data is gone, else what engine and file system say.
 pub(super) fn pc1(input: &Pc1, context: &Context<'_>) -> Result<Pc1Output> {
-    let place = &input.place;
-    let data = data(place)?;
-    let made_of = seal_input(place, input.ticket, data.comm_d);
     if context.from_scratch {
-        clear_pc1(place)?;
+        clear_pc1(&input.place)?;
     }
+    let begun = match begin_pc1(input, context.engine)? {
+        Pc1State::Done(output) => {
+            context.say(100, "PC1 was done before");
+            return Ok(output);
+        }
+        Pc1State::Begun(begun) => begun,
+    };
+    context.say(0, format!("PC1, {} layers", input.place.proof.layers()));
+    let progress = context.part(0, 95);
+    let labelled = context.engine.pc1(&begun.job(&progress), Data::Zeros)?;
+    (context.point)(Point::Pc1);
+    context.say(95, "PC1: taking digests");
+    begun.finish(labelled)
+}
+
+/// What PC1 found when it looked.
+pub(super) enum Pc1State {
+    /// It was done before.
+    Done(Pc1Output),
+    /// Layers may be labelled.
+    Begun(BegunPc1),
+}
+
+/// A sector whose files are ready for its layers.
+pub(super) struct BegunPc1 {
+    pub(super) place: Place,
+    made_of: SealInput,
+    pieces: Vec<Piece>,
+    ticket: Hash32,
+}
+
+/// Looks what is done, and leaves only what may be built upon.
+///
+/// # Errors
+/// `Corrupt` when the data is gone, else what the file system says.
+pub(super) fn begin_pc1(input: &Pc1, engine: &dyn Engine) -> Result<Pc1State> {
+    let (place, ticket) = (&input.place, input.ticket);
+    let data = data(place)?;
+    let made_of = seal_input(place, ticket, data.comm_d);
     if let Some(done) = Record::valid(place, Phase::Pc1, &made_of)? {
-        context.say(100, "PC1 was done before");
-        return Ok(done.output);
+        return Ok(Pc1State::Done(done.output));
     }
     forget_from(place, Phase::Pc1)?;
-    prepare_pc1(place, &made_of, context.engine)?;
+    prepare_pc1(place, &made_of, engine)?;
     if data.comm_d == zero_commitment(place.proof) {
         let how = template::place_tree_d(&place.root, place.proof, &tree_d(place))?;
         tracing::debug!(?how, "tree-d of zeros is a clone of the template");
     }
-    context.say(0, format!("PC1, {} layers", place.proof.layers()));
-    let job = SealJob {
-        place,
-        ticket: input.ticket,
-        pieces: &data.pieces,
-        progress: &context.part(0, 95),
-    };
-    let Labelled { comm_d, digests } = context.engine.pc1(&job, Data::Zeros)?;
-    (context.point)(Point::Pc1);
-    context.say(95, "PC1: taking digests");
-    let files = place.cache_files(|f| matches!(f, CacheFile::Layer | CacheFile::TreeD))?;
-    let output = Pc1Output {
-        comm_d,
-        replica_id: made_of.replica_id,
-    };
-    Ok(Record::write_known(place, Phase::Pc1, made_of, output, &files, &digests)?.output)
+    Ok(Pc1State::Begun(BegunPc1 {
+        place: place.clone(),
+        made_of,
+        pieces: data.pieces,
+        ticket,
+    }))
+}
+
+impl BegunPc1 {
+    pub(super) fn job<'a>(&'a self, progress: &'a (dyn Fn(Progress) + Sync)) -> SealJob<'a> {
+        SealJob {
+            place: &self.place,
+            ticket: self.ticket,
+            pieces: &self.pieces,
+            sums: &[],
+            progress,
+        }
+    }
+
+    /// Labels that earlier attempts left on disk, of all layers together.
+    pub(super) fn labelled_before(&self) -> Result<u64> {
+        let proof = self.place.proof;
+        let lane = sdr::Lane {
+            replica_id: self.made_of.replica_id.0,
+            folder: self.place.cache(),
+        };
+        Ok(sdr::on_disk(&lane, proof.layers(), proof.nodes())?)
+    }
+
+    /// Records what was made.
+    pub(super) fn finish(self, labelled: Labelled) -> Result<Pc1Output> {
+        let Labelled { comm_d, digests } = labelled;
+        let place = &self.place;
+        let files = place.cache_files(|f| matches!(f, CacheFile::Layer | CacheFile::TreeD))?;
+        let output = Pc1Output {
+            comm_d,
+            replica_id: self.made_of.replica_id,
+        };
+        let record =
+            Record::write_known(place, Phase::Pc1, self.made_of, output, &files, &digests)?;
+        Ok(record.output)
+    }
 }
 
 /// Builds trees and replica.
@@ -142,13 +204,14 @@ pub(super) fn pc2(input: &Pc2, context: &Context<'_>) -> Result<Pc2Output> {
     }
     forget_from(place, Phase::Pc2)?;
     context.say(0, "PC2: checking layers");
-    let layers = checked_layers(place, &made_of, context.engine)?;
+    let (layers, sums) = checked_layers(place, &made_of, context)?;
     restore_before_pc2(place)?;
     context.say(5, "PC2: trees and replica");
     let job = SealJob {
         place,
         ticket: input.ticket,
         pieces: &data.pieces,
+        sums: &sums,
         progress: &context.part(5, 95),
     };
     let comm_r = context.engine.pc2(&job, layers.comm_d);
@@ -250,8 +313,13 @@ fn clear_pc1(place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// The layers must be those that PC1 wrote. What is not is removed, with its record.
-fn checked_layers(place: &Place, input: &SealInput, engine: &dyn Engine) -> Result<Pc1Output> {
+/// The layers must be those that PC1 wrote. What is not is removed, with its record. Returns with the
+/// record the checksums of the layers, since PC2 reads them again.
+fn checked_layers(
+    place: &Place,
+    input: &SealInput,
+    context: &Context<'_>,
+) -> Result<(Pc1Output, Vec<LayerSums>)> {
     let record = Record::<SealInput, Pc1Output>::read(place, Phase::Pc1)?;
     let Some(record) = record.filter(|r| r.input == *input) else {
         return Err(Error::damaged(
@@ -259,13 +327,21 @@ fn checked_layers(place: &Place, input: &SealInput, engine: &dyn Engine) -> Resu
             "there is no record of PC1 with this ticket: it has to run again",
         ));
     };
+    let shape = own::shape(place)?;
+    let mut sums = vec![LayerSums::new(shape); place.proof.layers() as usize];
+    let layers: Vec<_> = (1..=place.proof.layers()).map(sdr::layer_name).collect();
     for fact in &record.files {
-        let Err(e) = fact.check(&place.root) else {
-            continue;
-        };
-        return Err(drop_damaged(place, e, engine));
+        let layer = layers.iter().position(|l| fact.path.ends_with(l));
+        let name = fact.path.file_name().unwrap_or_default().display();
+        context.say(0, format!("PC2: checking {name}"));
+        let checked = fact.check_reading(&place.root, |bytes| {
+            if let Some(layer) = layer {
+                sums[layer].add(bytes);
+            }
+        });
+        checked.map_err(|e| drop_damaged(place, e, context.engine))?;
     }
-    Ok(record.output)
+    Ok((record.output, sums))
 }
 
 /// After damage PC1 runs again: of an engine that keeps digests from the damaged place on, of

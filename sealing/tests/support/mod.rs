@@ -39,6 +39,7 @@ pub(crate) fn isolated_for(
     params::ensure(dir.path(), &wanted, &|_| {}).unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .arg("--include-ignored")
         .env(CHILD, name)
         .env(
             "FIL_PROOFS_PARENT_CACHE",

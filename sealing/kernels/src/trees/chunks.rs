@@ -50,8 +50,8 @@ impl<'a> Chunks<'a> {
         let done = AtomicU64::new(self.tree * job.shape.leaves * self.column_cost());
         let tops = self.each(layers.len(), |buffers, chunk| {
             let from = self.first_node() + chunk * self.size;
-            for (layer, nodes) in layers.iter().zip(&mut buffers.inputs) {
-                layer.read(from, nodes)?;
+            for ((layer, file), nodes) in (1..).zip(&layers).zip(&mut buffers.inputs) {
+                self.read_layer(layer, file, from, nodes)?;
             }
             let inputs: Vec<&[Node]> = buffers.inputs.iter().map(Vec::as_slice).collect();
             hash_columns(job.kernel, &inputs, &mut buffers.rows[0]).map_err(|e| match e {
@@ -86,7 +86,7 @@ impl<'a> Chunks<'a> {
             let [keys, values] = &mut buffers.inputs[..] else {
                 return Err(TreeError::Input("two inputs were asked for".to_owned()));
             };
-            key.read(from, keys)?;
+            self.read_layer(job.layers, &key, from, keys)?;
             if let Some(data) = &data {
                 data.read(from, values)?;
             }
@@ -114,6 +114,19 @@ impl<'a> Chunks<'a> {
             self.job.cache.join(layer_name(layer)),
             self.job.shape.nodes(),
         )
+    }
+
+    /// Reads a chunk of a layer; it must be what it was when its checksums were taken.
+    fn read_layer(&self, layer: u32, file: &NodeFile, from: u64, nodes: &mut [Node]) -> Result<()> {
+        file.read(from, nodes)?;
+        let sums = self.job.sums.get(layer as usize - 1);
+        if sums.is_none_or(|s| s.has(from, nodes)) {
+            return Ok(());
+        }
+        Err(TreeError::Changed {
+            path: file.path.clone(),
+            node: from,
+        })
     }
 
     /// First node of this base tree in the sector.

@@ -31,6 +31,7 @@ impl Bench {
             shape: self.shape,
             cache: self.dir.path(),
             layers: self.layers,
+            sums: &[],
             kernel: Kernel::best(),
             threads: 3,
             progress: &quiet,
