@@ -67,7 +67,7 @@ fn together(sectors: &[Sector], per_core: usize) -> (Ends, Vec<u64>) {
 
 fn files(s: &Sector) -> BTreeMap<String, String> {
     let names = durable::list(&s.place.cache()).unwrap().into_iter();
-    let kept = names.filter(|n| n.ends_with(".dat"));
+    let kept = names.filter(|n| Path::new(n).extension().is_some_and(|e| e == "dat"));
     kept.map(|n| {
         (
             n.clone(),
