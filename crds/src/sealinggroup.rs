@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{LocalRef, NotOnChain, Toleration};
-use crate::count::Count;
+use crate::count::{Count, PerCore};
 use crate::pledge::{GateStatus, LastPledge, Pledge};
 
 /// Servers that seal together for one Miner. A sector never leaves its group.
@@ -178,6 +178,11 @@ pub struct Lane {
     /// No task starts that the pod's memory does not hold. Changes count at once, without a restart.
     #[serde(default)]
     pub concurrency: Count,
+    /// PC1 sectors that one core hashes in lock step: 1 (default), 2 or 4, or `Auto` for as few as it takes to give
+    /// every PC1 task of the pod a core. Sectors together are done sooner than one after the other, and later than
+    /// each on a core of its own. A task waits up to 20 seconds for others. Counts from the next task.
+    #[serde(default, skip_serializing_if = "PerCore::is_one")]
+    pub sectors_per_core: PerCore,
     /// PC1 tasks at once while a window proof is due and a prover runs on the same node. Those that run go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 64))]

@@ -4,7 +4,7 @@
 //! outlives the future that waits for it; a setting of the proof library in our own environment.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs, io,
     os::unix::process::ExitStatusExt,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use filstar_sealing::{Class, Output, params::parents_dir};
+use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
@@ -21,8 +22,17 @@ use tokio::{
 
 use crate::{
     memory,
-    wire::{Failure, Line, Progress, Request},
+    wire::{Failure, Line, Pc1Together, Progress, Request},
 };
+
+/// What a process tells of one of several sectors.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// How far it is.
+    Progress(Progress),
+    /// How it ended.
+    End(Result<Output, Failure>),
+}
 
 /// Begin of the names of folders for temporary files.
 const TMP_PREFIX: &str = "task-";
@@ -91,6 +101,68 @@ impl Starter {
         request: &Request,
         mut on_progress: impl FnMut(Progress),
     ) -> Result<Output, Failure> {
+        let mut end = None;
+        let heard = |line| match line {
+            Line::Progress(p) => {
+                on_progress(p);
+                true
+            }
+            Line::Result(output) => {
+                end = Some(Ok(output));
+                false
+            }
+            Line::Error(failure) => {
+                end = Some(Err(failure));
+                false
+            }
+            Line::Of(..) => true,
+        };
+        let died = self.converse(request, heard).await;
+        end.unwrap_or_else(|| Err(died.map_or_else(|failure| failure, silent)))
+    }
+
+    /// Runs PC1 of several sectors in one process; dropping the future kills it. Tells of each sector, by its
+    /// place in the request, how far it is and at last, once, how it ended.
+    pub(crate) async fn run_together(
+        &self,
+        request: &Pc1Together,
+        mut on: impl FnMut(usize, Told),
+    ) {
+        let mut open: BTreeSet<usize> = (0..request.together.len()).collect();
+        let mut all = None;
+        let heard = |line| {
+            match line {
+                Line::Of(at, line) if open.contains(&at) => match *line {
+                    Line::Progress(p) => on(at, Told::Progress(p)),
+                    Line::Result(output) => {
+                        open.remove(&at);
+                        on(at, Told::End(Ok(output)));
+                    }
+                    Line::Error(failure) => {
+                        open.remove(&at);
+                        on(at, Told::End(Err(failure)));
+                    }
+                    Line::Of(..) => {}
+                },
+                Line::Error(failure) => all = Some(failure),
+                Line::Of(..) | Line::Progress(_) | Line::Result(_) => {}
+            }
+            !open.is_empty() && all.is_none()
+        };
+        let died = self.converse(request, heard).await;
+        let failure = all.unwrap_or_else(|| died.map_or_else(|failure| failure, silent));
+        for at in open {
+            on(at, Told::End(Err(failure.clone())));
+        }
+    }
+
+    /// Starts a process and hands on its lines for as long as `heard` wants more. Its status when it ended
+    /// before that; when nothing more was wanted that is 0.
+    async fn converse(
+        &self,
+        request: &impl Serialize,
+        mut heard: impl FnMut(Line) -> bool,
+    ) -> Result<ExitStatus, Failure> {
         let lost = |e: io::Error| {
             Failure::new(
                 Class::Temporary,
@@ -109,16 +181,15 @@ impl Starter {
         let mut lines = BufReader::new(out).lines();
         while let Some(text) = lines.next_line().await.map_err(lost)? {
             match serde_json::from_str(&text) {
-                Ok(Line::Progress(p)) => on_progress(p),
-                Ok(Line::Result(output)) => return Ok(output),
-                Ok(Line::Error(failure)) => return Err(failure),
+                Ok(line) if heard(line) => {}
+                Ok(_) => return Ok(ExitStatus::default()),
                 Err(e) => tracing::warn!(error = %e, line = text, "not a line of ours"),
             }
         }
-        Err(silent(child.wait().await.map_err(lost)?))
+        child.wait().await.map_err(lost)
     }
 
-    async fn start(&self, request: &Request, tmp: &Path) -> io::Result<Child> {
+    async fn start(&self, request: &impl Serialize, tmp: &Path) -> io::Result<Child> {
         let mut child = Command::new(&self.program)
             .arg("task")
             .env_clear()

@@ -5,7 +5,7 @@
 
 pub(crate) mod devices;
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
@@ -91,6 +91,17 @@ pub(crate) fn find(asked: &Asked) -> Found {
             .unwrap_or("unknown")
             .to_owned(),
     }
+}
+
+/// Physical cores of some CPUs; as many as CPUs where the kernel does not say.
+pub(crate) fn cores(cpus: &[u32]) -> usize {
+    let first = |cpu: &u32| {
+        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        let siblings = read_list(Path::new(&path)).unwrap_or_default();
+        siblings.first().copied().unwrap_or(*cpu)
+    };
+    let cores: BTreeSet<_> = cpus.iter().map(first).collect();
+    cores.len().max(1)
 }
 
 /// Compares what was found with what was promised.

@@ -10,10 +10,12 @@
 //! condition and an annotation on our pod. Never: two runs of one sector at once; a report about a task that is no
 //! longer in its Sector.
 
+mod batch;
 mod decide;
 mod disks;
 mod input;
 mod report;
+mod start;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +24,7 @@ use std::{
 
 use anyhow::Context;
 use filstar_crds::{
-    Progress, SealingGroup, Sector, SectorStore, TaskResult, TaskState, labels, managers,
+    PerCore, Progress, Sector, SectorStore, TaskResult, TaskState, labels, managers,
 };
 use filstar_sealing::Output;
 use futures::StreamExt;
@@ -38,8 +40,9 @@ use serde_json::json;
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use self::{
-    decide::{Action, decide, ours},
-    input::{Folders, mounted},
+    batch::Waiting,
+    decide::{decide, ours},
+    input::Folders,
     report::{Reports, report},
 };
 use crate::{
@@ -109,6 +112,11 @@ struct Sealer {
     asked: Asked,
     /// CPUs that we may use.
     cpus: usize,
+    /// The cores that they are on.
+    cores: usize,
+    /// PC1 tasks that wait for others to share a core with.
+    waiting: Waiting,
+    per_core: PerCore,
     verdict: Verdict,
     verdict_told: Option<Verdict>,
     verdict_read: Instant,
@@ -158,6 +166,9 @@ impl Sealer {
             reports: Reports::default(),
             asked,
             cpus: found.cpus.len().max(1),
+            cores: placement::cores(&found.cpus),
+            waiting: Waiting::default(),
+            per_core: PerCore::default(),
             verdict,
             verdict_told: None,
             verdict_read: Instant::now(),
@@ -224,59 +235,8 @@ impl Sealer {
         let may = self.may_compute();
         let known = self.reports.known();
         let uid = &self.settings.pod.uid;
-        for action in decide(&self.sectors, uid, &running, &known, may) {
-            match action {
-                Action::Start(name) => self.start(&name).await,
-                Action::Cancel(name) => self.cancel(&name),
-            }
-        }
-    }
-
-    async fn start(&mut self, name: &str) {
-        let Some(sector) = self.sectors.get(name) else {
-            return;
-        };
-        let Some(task) = ours(sector, &self.settings.pod.uid) else {
-            return;
-        };
-        let (task_id, kind) = (task.id.clone(), task.kind.as_str());
-        let started = Timestamp::now();
-        let request = input::request(sector, &self.folders).and_then(mounted);
-        let request = match request {
-            Ok(request) => request,
-            Err(failure) => return self.end(name, &task_id, kind, started, Err(failure)),
-        };
-        let starter = self.starter.with(&self.group_env().await);
-        tracing::info!(sector = name, task = task_id, "task starts");
-        let (events, sector, id) = (self.events.0.clone(), name.to_owned(), task_id.clone());
-        let process = tokio::spawn(async move {
-            let send = |event| drop(events.send((sector.clone(), id.clone(), event)));
-            let ended = starter.run(&request, |p| send(Event::Progress(p))).await;
-            send(Event::End(Box::new(ended)));
-        });
-        self.metrics.running.inc();
-        let process = process.abort_handle();
-        let running = Running {
-            task_id: task_id.clone(),
-            kind,
-            started,
-            process,
-        };
-        self.running.insert(name.to_owned(), running);
-        self.reports
-            .set(name, report(&task_id, TaskState::Running, started));
-    }
-
-    fn cancel(&mut self, name: &str) {
-        if let Some(running) = self.running.remove(name) {
-            tracing::info!(sector = name, task = running.task_id, "task is cancelled");
-            running.process.abort();
-            self.metrics.running.dec();
-            self.metrics
-                .tasks
-                .with_label_values(&[running.kind, "Cancelled"])
-                .inc();
-        }
+        let actions = decide(&self.sectors, uid, &running, &known, may);
+        self.carry_out(actions).await;
     }
 
     async fn heard(&mut self, name: &str, task_id: &str, event: Event) {
@@ -403,30 +363,6 @@ impl Sealer {
         }
     }
 
-    /// Environment of the next task: worker threads by the lane's share of our CPUs, then what the group says.
-    async fn group_env(&self) -> BTreeMap<String, String> {
-        let api: Api<SealingGroup> =
-            Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
-        match pod::call(api.get(&self.settings.group)).await {
-            Ok(group) => {
-                let lane = group
-                    .spec
-                    .lanes
-                    .iter()
-                    .find(|l| l.name == self.settings.lane);
-                let threads = threads(self.cpus, lane.map_or(1.0, |l| l.cpu_share));
-                let mut env =
-                    BTreeMap::from([("RAYON_NUM_THREADS".to_owned(), threads.to_string())]);
-                env.extend(group.spec.env);
-                env
-            }
-            Err(e) => {
-                self.call_failed("read the group", &e);
-                BTreeMap::new()
-            }
-        }
-    }
-
     async fn look_around(&mut self) {
         if self.verdict_read.elapsed() >= PLACEMENT_EVERY {
             self.verdict = placement::judge(&placement::find(&self.asked), &self.asked);
@@ -475,17 +411,6 @@ impl Sealer {
         tracing::warn!(%error, "cannot {what}: it is tried again");
         self.metrics.call_errors.with_label_values(&[what]).inc();
     }
-}
-
-/// Worker threads of a task: a share of the CPUs, at least one.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "no machine has 2^52 CPUs, and the share is between 0 and 1"
-)]
-fn threads(cpus: usize, share: f64) -> usize {
-    ((cpus as f64 * share.clamp(0.0, 1.0)).floor() as usize).max(1)
 }
 
 fn put(sectors: &mut BTreeMap<String, Sector>, guard: DeserializeGuard<Sector>) {

@@ -1,19 +1,25 @@
 //! Role `task`: runs one task in a process of its own.
 //!
-//! In: one [`Request`] on standard input. Out: [`Line`]s on standard output. The settings of the
+//! In: what is [`Asked`], one line on standard input. Out: [`Line`]s on standard output. The settings of the
 //! proof library are the environment of this process. It dies with its supervisor.
 
 use std::{
     io::{self, BufRead, Write},
+    num::NonZeroUsize,
     process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use filstar_sealing::{Class, Context, Engine, Own, Stock, run};
+use filstar_sealing::{
+    Class, Context, Engine, Output, Own, SectorId, Stock, run,
+    steps::{self, Together, pc1_together},
+    task::Pc1,
+};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
     memory, pause,
-    wire::{Failure, Line, Progress, Request},
+    wire::{Asked, Failure, Line, Pc1Together, Progress, Request},
 };
 
 /// The variable that names the engine.
@@ -25,18 +31,22 @@ pub(crate) fn main() -> ExitCode {
         tracing::warn!(error = %e, "this process will outlive a supervisor that is killed");
     }
     memory::apply();
-    let line = match read().and_then(|request| execute(&request)) {
-        Ok(output) => output,
-        Err(failure) => Line::Error(failure),
+    let told = match read() {
+        Ok(Asked::One(request)) => say(&execute(&request).unwrap_or_else(Line::Error)),
+        Ok(Asked::Together(asked)) => match engine() {
+            Ok(engine) => together(engine.as_ref(), &asked),
+            Err(failure) => say(&Line::Error(failure)),
+        },
+        Err(failure) => say(&Line::Error(failure)),
     };
-    if say(&line) {
+    if told {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-fn read() -> Result<Request, Failure> {
+fn read() -> Result<Asked, Failure> {
     let mut text = String::new();
     let read = io::stdin().lock().read_line(&mut text);
     read.map_err(|e| Failure::new(Class::Temporary, format!("cannot read the request: {e}")))?;
@@ -49,15 +59,48 @@ fn execute(request: &Request) -> Result<Line, Failure> {
     let context = Context {
         from_scratch: request.from_scratch,
         progress: &|p| {
-            say(&Line::Progress(Progress {
-                percent: p.percent,
-                detail: p.detail,
-            }));
+            say(&Line::Progress(progress(p)));
         },
         point: &|point| pause::at(point, &request.task),
         ..Context::quiet(engine.as_ref())
     };
     Ok(Line::Result(run(&request.task, &context)?))
+}
+
+/// PC1 of several sectors; each is told of on its own. Whether somebody listened to the end.
+fn together(engine: &dyn Engine, asked: &Pc1Together) -> bool {
+    let place = |sector: SectorId| {
+        let is = |pc1: &Pc1| pc1.place.sector == sector;
+        asked.together.iter().position(is).unwrap_or_default()
+    };
+    let heard = AtomicBool::new(true);
+    let tell = |sector, line| {
+        if !say(&Line::Of(place(sector), Box::new(line))) {
+            heard.store(false, Ordering::Relaxed);
+        }
+    };
+    let per_core = NonZeroUsize::try_from(asked.per_core).unwrap_or(NonZeroUsize::MIN);
+    let context = Together {
+        engine,
+        per_core,
+        progress: &|sector, p| tell(sector, Line::Progress(progress(p))),
+        ended: &|sector, end| {
+            let line = match end {
+                Ok(output) => Line::Result(Output::Pc1(output)),
+                Err(e) => Line::Error(e.into()),
+            };
+            tell(sector, line);
+        },
+    };
+    pc1_together(&asked.together, &context);
+    heard.into_inner()
+}
+
+fn progress(p: steps::Progress) -> Progress {
+    Progress {
+        percent: p.percent,
+        detail: p.detail,
+    }
 }
 
 /// The engine that `FILSTAR_ENGINE` names; ours when it names none.

@@ -1,6 +1,8 @@
 //! What a supervisor and its task process say to each other: one JSON object per line.
 
-use filstar_sealing::{Class, Output, Task};
+use std::num::NonZeroU32;
+
+use filstar_sealing::{Class, Output, Task, task::Pc1};
 use serde::{Deserialize, Serialize};
 
 /// What the supervisor asks; the only line that it writes.
@@ -14,7 +16,27 @@ pub(crate) struct Request {
     pub(crate) from_scratch: bool,
 }
 
-/// What the task process answers; `Result` or `Error` is the last line.
+/// PC1 of several sectors in one process: the other thing that a supervisor may ask.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Pc1Together {
+    /// The sectors.
+    pub(crate) together: Vec<Pc1>,
+    /// Most of them on one core.
+    pub(crate) per_core: NonZeroU32,
+}
+
+/// What the line of the supervisor holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Asked {
+    /// PC1 of several sectors.
+    Together(Pc1Together),
+    /// One task.
+    One(Box<Request>),
+}
+
+/// What the task process answers; `Result` or `Error` is the last line, of each sector where there are several.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Line {
@@ -24,6 +46,8 @@ pub(crate) enum Line {
     Result(Output),
     /// It failed.
     Error(Failure),
+    /// One of these about one of several sectors, by its place in the request.
+    Of(usize, Box<Line>),
 }
 
 /// How far a task is.

@@ -67,12 +67,16 @@ impl Load {
         *n = n.saturating_sub(1);
     }
 
-    /// Memory that these tasks may take, bytes.
-    pub fn memory(&self, sector: u64) -> u64 {
+    /// Memory that these tasks may take, bytes; `in_step` when PC1 sectors share cores.
+    pub fn memory(&self, sector: u64, in_step: bool) -> u64 {
         let each = |kind, bytes: u64| u64::from(self.of(kind)).saturating_mul(bytes);
         [
             each(Kind::AddPiece, needs::add_piece(sector)),
-            needs::pc1(sector, self.of(Kind::Pc1)),
+            if in_step {
+                needs::pc1_in_step(sector, self.of(Kind::Pc1))
+            } else {
+                needs::pc1(sector, self.of(Kind::Pc1))
+            },
             each(Kind::Pc2, needs::pc2(sector)),
             each(Kind::C1, needs::c1(sector)),
             each(Kind::C2, needs::c2(sector)),
@@ -91,8 +95,10 @@ pub struct Limits {
     pub tasks: u32,
     /// Bytes of memory, huge pages included.
     pub memory: u64,
-    /// Sectors in PC1: one for each core.
+    /// Sectors in PC1: one for each core, or as many as may share one.
     pub pc1: u32,
+    /// Whether sectors in PC1 may share cores, and so are at the same place in the same layer.
+    pub in_step: bool,
     /// Tasks that use a GPU; none when the pod has none and they run on its CPUs.
     pub gpu_tasks: Option<u32>,
     /// Sectors in PC1 while a window proof is due.
@@ -122,7 +128,7 @@ pub enum Full {
         /// Bytes that the pod has.
         has: u64,
     },
-    /// Each core has its sector.
+    /// Each core has its sectors; so many are in PC1.
     Cores(u32),
     /// The GPUs are taken.
     Gpus(u32),
@@ -148,7 +154,7 @@ impl fmt::Display for Full {
                 size(*needs),
                 size(*has)
             ),
-            Self::Cores(n) => write!(f, "each of its {n} cores has a sector in PC1"),
+            Self::Cores(n) => write!(f, "its cores have their {n} sectors in PC1"),
             Self::Gpus(n) => write!(f, "its GPUs have their {n} tasks"),
             Self::Post(n) => write!(f, "a window proof is due, and concurrencyDuringPost is {n}"),
         }
@@ -190,13 +196,14 @@ impl Limits {
                 gpus.iter().map(by_card).sum()
             }
         });
-        let pc1 = cores.max(1);
+        let pc1 = cores.max(1).saturating_mul(lane.per_core.max(1));
         Self {
             sector_size: sector,
-            // What memory, cores and GPUs allow is asked for each task; beyond that a core for each is the bound.
-            tasks: lane.concurrency.unwrap_or(cores.max(1)),
+            // What memory, cores and GPUs allow is asked for each task; beyond that a place on a core for each is the bound.
+            tasks: lane.concurrency.unwrap_or(pc1),
             memory,
             pc1,
+            in_step: lane.per_core > 1,
             gpu_tasks,
             during_post: lane.during_post,
         }
@@ -209,7 +216,7 @@ impl Limits {
     pub fn admit(&self, load: &Load, kind: Kind, post_due: bool) -> Result<(), Full> {
         let mut alone = Load::default();
         alone.add(kind);
-        let needs = alone.memory(self.sector_size);
+        let needs = alone.memory(self.sector_size, self.in_step);
         let has = self.memory;
         if needs > has {
             return Err(Full::Never { kind, needs, has });
@@ -232,7 +239,7 @@ impl Limits {
         }
         let mut then = *load;
         then.add(kind);
-        let needs = then.memory(self.sector_size);
+        let needs = then.memory(self.sector_size, self.in_step);
         if needs > has {
             return Err(Full::Memory { kind, needs, has });
         }

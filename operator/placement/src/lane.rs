@@ -27,6 +27,8 @@ pub struct LaneRequest {
     pub pods: Option<u32>,
     /// Tasks at once; none for as many as memory, cores and GPUs allow.
     pub concurrency: Option<u32>,
+    /// Most PC1 sectors on one core.
+    pub per_core: u32,
     /// PC1 at once while a window proof is due.
     pub during_post: Option<u32>,
     /// Tasks on one GPU at once.
@@ -106,6 +108,7 @@ impl LaneRequest {
             }),
             pods: number(lane.pods),
             concurrency: number(lane.concurrency),
+            per_core: lane.sectors_per_core.most(),
             during_post: lane.concurrency_during_post,
             tasks_per_gpu: lane.tasks_per_gpu,
             may_span,

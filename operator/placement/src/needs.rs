@@ -32,6 +32,17 @@ pub fn pc1(sector: u64, n: u32) -> u64 {
         .saturating_add(PROCESS)
 }
 
+/// The same of sectors that share cores: each holds both its layers whole at the same time.
+pub fn pc1_in_step(sector: u64, n: u32) -> u64 {
+    if n == 0 {
+        return 0;
+    }
+    let layers = sector.saturating_mul(2).saturating_mul(u64::from(n));
+    layers
+        .saturating_add(parents(sector))
+        .saturating_add(PROCESS)
+}
+
 /// The largest number of sectors in PC1 that `memory` bytes hold.
 pub fn pc1_max(sector: u64, memory: u64) -> u32 {
     let fixed = parents(sector) + PROCESS;

@@ -275,6 +275,20 @@ fn auto_concurrency_is_what_memory_cores_and_cards_hold() {
 }
 
 #[test]
+fn sectors_that_share_cores_are_bounded_by_cores_and_by_two_layers_each() {
+    let shared = |memory, per_core| {
+        let lane = LaneRequest {
+            per_core,
+            ..pc1(4, memory)
+        };
+        Limits::of(&lane, 2, &[]).most(Kind::Pc1)
+    };
+    assert_eq!([1, 2, 4].map(|n| shared(2000, n)), [2, 4, 8]);
+    // Of 32 GiB each takes 64 GiB: 320 GiB and the window of the parents file hold four.
+    assert_eq!(shared(320, 4), 4);
+}
+
+#[test]
 fn a_waiting_c2_holds_up_no_pc2() {
     let both = lane("both", &[LanePhase::Pc2, LanePhase::C2], 16, 200);
     let limits = Limits::of(&both, 8, &[]);

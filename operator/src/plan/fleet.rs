@@ -254,6 +254,7 @@ pub(super) fn limits_of(world: &World, id: &Id, group: &SealingGroup, lane: &Lan
             tasks: 0,
             memory: 0,
             pc1: 0,
+            in_step: false,
             gpu_tasks: None,
             during_post: None,
         },
