@@ -181,8 +181,11 @@ impl Starter {
         let mut lines = BufReader::new(out).lines();
         while let Some(text) = lines.next_line().await.map_err(lost)? {
             match serde_json::from_str(&text) {
-                Ok(line) if heard(line) => {}
-                Ok(_) => return Ok(ExitStatus::default()),
+                Ok(line) => {
+                    if !heard(line) {
+                        return Ok(ExitStatus::default());
+                    }
+                }
                 Err(e) => tracing::warn!(error = %e, line = text, "not a line of ours"),
             }
         }
@@ -260,6 +263,8 @@ fn silent(status: ExitStatus) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -278,6 +283,47 @@ mod tests {
             silent(ExitStatus::from_raw(101 << 8))
                 .message
                 .contains("status 101")
+        );
+    }
+
+    #[test]
+    fn each_of_several_sectors_ends_once_whatever_the_process_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("program");
+        let script = r#"#!/bin/sh
+            read -r request
+            echo '{"of": [0, {"progress": {"percent": 3, "detail": "x"}}]}'
+            echo '{"of": [1, {"error": {"class": "Corrupt", "message": "y"}}]}'
+            echo '{"of": [1, {"error": {"class": "Fatal", "message": "again"}}]}'
+            echo 'not a line of ours'
+            exit 3"#;
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let starter = Starter {
+            program,
+            env: BTreeMap::new(),
+            tmp: dir.path().to_owned(),
+        };
+        let pc1 = r#"{"place": {"sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1",
+                      "root": "/"}, "ticket": "0000000000000000000000000000000000000000000000000000000000000000"}"#;
+        let request = format!(r#"{{"together": [{pc1}, {pc1}], "perCore": 2}}"#);
+        let request: Pc1Together = serde_json::from_str(&request).unwrap();
+        let mut told = Vec::new();
+        let run = starter.run_together(&request, |at, what| {
+            told.push(match what {
+                Told::Progress(p) => format!("{at}: {}", p.percent),
+                Told::End(end) => format!("{at}: {}", end.unwrap_err()),
+            });
+        });
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(run);
+        assert_eq!(
+            told,
+            [
+                "0: 3",
+                "1: Corrupt: y",
+                "0: Temporary: the task process ended with status 3 and no result",
+            ]
         );
     }
 

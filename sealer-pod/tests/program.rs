@@ -110,6 +110,30 @@ fn tasks_run_over_a_pipe_with_progress_and_result() {
     assert_eq!(output["commR"].as_str().unwrap().len(), 64, "{lines:?}");
 }
 
+/// Both on one core; the second has no data.
+#[test]
+fn pc1_of_two_sectors_in_one_process_tells_of_each() {
+    let (dir, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert!(params(made.path(), &[]).status.success());
+    let parents = format!("{}/parents/", made.path().display());
+    let env = [("FIL_PROOFS_PARENT_CACHE", parents.as_str())];
+    task(&env, &request(dir.path(), "addPiece", &json!({})));
+    let pc1 = |number: u64| {
+        json!({"place": {"sector": {"actor": 1000, "number": number}, "proof": "StackedDrg2KiBV1P1",
+                         "root": dir.path()},
+               "ticket": "09".repeat(32)})
+    };
+    let asked = json!({"together": [pc1(7), pc1(8)], "perCore": 2}).to_string();
+    let lines = task(&env, &asked);
+    let of = |at: u64, what: &str| {
+        let found = lines.iter().filter(|l| l["of"][0] == at);
+        found.filter(|l| !l["of"][1][what].is_null()).count()
+    };
+    assert!(of(0, "progress") > 0, "{lines:?}");
+    assert_eq!([of(0, "result"), of(0, "error")], [1, 0], "{lines:?}");
+    assert_eq!([of(1, "result"), of(1, "error")], [0, 1], "{lines:?}");
+}
+
 #[test]
 fn task_that_cannot_run_says_why_with_a_class() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,10 @@
 //! Starting and cancelling the processes of tasks.
 
-use std::{collections::BTreeMap, collections::BTreeSet, num::NonZeroU32, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    time::Instant,
+};
 
 use filstar_crds::{PerCore, Progress, SealingGroup, TaskKind, TaskState};
 use filstar_sealing::{Task, task::Pc1};
@@ -18,7 +22,7 @@ use super::{
 use crate::{
     child::Told,
     pod,
-    wire::{Failure, Pc1Together, Request},
+    wire::{Pc1Together, Request},
 };
 
 /// What the group says of our lane.
@@ -116,6 +120,9 @@ impl Sealer {
             {
                 members.push(Member { name, task_id, pc1 });
             }
+        }
+        if members.is_empty() {
+            return;
         }
         let starter = self.starter.with(&self.lane().await.env);
         let sectors: Vec<_> = members.iter().map(|m| m.name.as_str()).collect();
