@@ -200,7 +200,7 @@ fn limits_change_without_a_new_pod() {
     lanes(
         &mut world,
         json!([{"name": "seal", "phases": ALL, "cpus": 1, "memory": "4Gi", "concurrency": 3,
-                "concurrencyDuringPost": 1, "startJitter": "1m", "cpuShare": 0.5}]),
+                "concurrencyDuringPost": 1, "startJitter": "1m", "cpuShare": 0.5, "sectorsPerCore": "Auto"}]),
         "Kubelet",
     );
     assert!(
