@@ -11,7 +11,7 @@ use std::{
 
 use filstar_kernels::{
     Result,
-    graph::Row,
+    graph::{BASE, Row},
     memory::Pages,
     parents::Rows,
     sdr::{Job, Lane, Options, label, layer_name},
@@ -35,8 +35,13 @@ impl Rows for Drawn {
                 x ^= x << 13;
                 x ^= x >> 7;
                 x ^= x << 17;
-                let parent = if k == 0 { node.saturating_sub(1) } else { x };
-                ((parent % self.0) as u32).to_le_bytes()
+                // Those of a node's own layer come before it.
+                let parent = match k {
+                    0 => node.saturating_sub(1),
+                    1..BASE => x % node.max(1),
+                    _ => x % self.0,
+                };
+                (parent as u32).to_le_bytes()
             });
         }
         Ok(())

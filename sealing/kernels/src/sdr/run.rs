@@ -169,8 +169,37 @@ pub fn label(job: &Job<'_>) -> Result<Report> {
     }
 }
 
-/// A segment on its way to the disk, and its buffers on their way back.
-type Segment<const L: usize> = [Vec<u8>; L];
+/// A segment on its way to the disk, and its buffers on their way back: whole pages, as writing past
+/// the page cache wants them.
+struct Segment<const L: usize> {
+    lanes: [Buffer; L],
+    bytes: usize,
+}
+
+impl<const L: usize> Segment<L> {
+    fn new(bytes: usize) -> Result<Self> {
+        let lanes: Vec<_> = (0..L)
+            .map(|_| Buffer::new(bytes, Pages::Small))
+            .collect::<Result<_>>()?;
+        let lanes = lanes.try_into();
+        let lanes = lanes.map_err(|_| Error::Memory("as many buffers as lanes".to_owned()))?;
+        Ok(Self { lanes, bytes: 0 })
+    }
+
+    fn add(&mut self, nodes: &[Labels<L>]) {
+        for (lane, buffer) in self.lanes.iter_mut().enumerate() {
+            let room = buffer.bytes_mut()[self.bytes..].as_chunks_mut().0;
+            for (to, node) in room.iter_mut().zip(nodes) {
+                *to = node[lane];
+            }
+        }
+        self.bytes += size_of_val(nodes) / L;
+    }
+
+    fn labels(&self, lane: usize) -> &[u8] {
+        &self.lanes[lane].bytes()[..self.bytes]
+    }
+}
 
 struct Work<'a, const L: usize> {
     job: &'a Job<'a>,
@@ -194,7 +223,7 @@ impl<'a, const L: usize> Work<'a, L> {
         let layer = || Buffer::new(bytes, job.options.pages);
         let (current, previous) = (layer()?, layer()?);
         let report = Report {
-            pages: current.pages().max(previous.pages()),
+            pages: job.options.pages,
             layers: vec![Vec::new(); L],
             repaired: Vec::new(),
             labelled: 0,
@@ -219,8 +248,8 @@ impl<'a, const L: usize> Work<'a, L> {
                 self.layer(layer, &good)?;
             }
             std::mem::swap(&mut self.current, &mut self.previous);
-            self.current.release();
         }
+        self.report.pages = self.current.pages().max(self.previous.pages());
         for layer in 1..=self.job.layers {
             for (lane, file) in self.files(layer).iter().enumerate() {
                 let digest = file.find()?.marks.last().map(|m| m.sha256);
@@ -274,8 +303,10 @@ impl<'a, const L: usize> Work<'a, L> {
     fn read_back(&mut self, layer: u32) -> Result<[Good; L]> {
         let mut goods: [Good; L] = std::array::from_fn(|_| Good::default());
         for (lane, file) in self.files(layer).iter().enumerate() {
+            let found = file.find()?;
+            self.grow(found.marks.last().map_or(0, |m| m.nodes))?;
             let current = labels_mut::<L>(&mut self.current);
-            goods[lane] = file.read(&file.find()?, |first, labels| {
+            goods[lane] = file.read(&found, |first, labels| {
                 let first = usize::try_from(first).unwrap_or(usize::MAX);
                 for (node, label) in current[first..].iter_mut().zip(labels) {
                     node[lane] = *label;
@@ -295,6 +326,12 @@ impl<'a, const L: usize> Work<'a, L> {
             good.cut(common.unwrap_or(0));
         }
         Ok(goods)
+    }
+
+    /// Memory for the layer in work, up to a node.
+    fn grow(&mut self, nodes: u64) -> Result<()> {
+        let nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
+        self.current.grow(nodes.min(self.nodes) * 32 * L)
     }
 
     /// Labels the rest of a layer and writes it.
@@ -330,9 +367,11 @@ impl<'a, const L: usize> Work<'a, L> {
         let mut at = from;
         while at < self.nodes {
             let end = (at / size * size + size).min(self.nodes);
-            let new = || std::array::from_fn(|_| Vec::with_capacity((end - at) * 32));
-            let mut segment = empty.try_recv().unwrap_or_else(|_| new());
-            segment.iter_mut().for_each(Vec::clear);
+            let mut segment = match empty.try_recv() {
+                Ok(used) => used,
+                Err(_) => Segment::new(size.min(self.nodes) * 32)?,
+            };
+            segment.bytes = 0;
             self.segment(layer, at..end, &mut segment)?;
             if to_disk.send(segment).is_err() {
                 return Err(Error::Stopped);
@@ -361,6 +400,7 @@ impl<'a, const L: usize> Work<'a, L> {
                 return Err(Error::Stopped);
             }
             let count = (nodes.end - at).min(BLOCK);
+            self.grow((at + count) as u64)?;
             let rows = &mut self.rows[..(count + AHEAD).min(self.nodes - at)];
             self.job.rows.read(at as u64, rows)?;
             let current = labels_mut::<L>(&mut self.current);
@@ -373,11 +413,7 @@ impl<'a, const L: usize> Work<'a, L> {
                 previous: labels(&self.previous),
                 current,
             });
-            for node in &current[at..at + count] {
-                for (lane, label) in out.iter_mut().zip(node) {
-                    lane.extend_from_slice(label);
-                }
-            }
+            out.add(&current[at..at + count]);
             at += count;
         }
         Ok(())
@@ -394,8 +430,8 @@ fn write<const L: usize>(
         let Ok(segment) = segments.recv() else {
             break writers.iter().all(Writer::is_whole);
         };
-        for (writer, labels) in writers.iter_mut().zip(&segment) {
-            writer.add(labels)?;
+        for (lane, writer) in writers.iter_mut().enumerate() {
+            writer.add(segment.labels(lane))?;
         }
         // When nobody needs the buffers any more, they are freed.
         drop(give_back.try_send(segment));

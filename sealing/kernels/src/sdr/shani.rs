@@ -41,6 +41,8 @@ const HEADERS: usize = 4;
 /// Blocks of two parents each.
 const BLOCKS: usize = DEGREE / 2;
 const BLOCKS_1: usize = BASE / 2;
+/// Blocks of two parents in a label, repeated ones too; one of a parent and the padding follows.
+const REPEATED: usize = 18;
 
 /// FIPS 180-4, section 4.2.2.
 static K: [[u32; 4]; 16] = [
@@ -98,7 +100,7 @@ pub(super) fn label<const L: usize>(span: &mut Span<'_, L>) {
 #[target_feature(enable = "sha,sse4.1,ssse3")]
 fn label_with_sha<const L: usize>(span: &mut Span<'_, L>) {
     let empty = Schedule([_mm_setzero_si128(); 16]);
-    let mut schedules = [[empty; L]; BLOCKS];
+    let mut schedules = [[empty; L]; BLOCKS + 1];
     let mut headers = Headers::new(span.replica_ids, span.layer);
     let mut done = 0;
     if span.first == 0 && span.count > 0 {
@@ -118,62 +120,62 @@ fn label_with_sha<const L: usize>(span: &mut Span<'_, L>) {
             }
             let at = span.first as usize + done;
             let row = &span.rows[done];
+            let mask = span.current.len() - 1;
+            let (current, previous) = (&*span.current, span.previous);
             span.current[at] = if span.layer == 1 {
-                label_in_first_layer(*state, row, span.current, &mut schedules)
+                let parent = |k: usize| &current[index(row[k], mask)];
+                label_node(*state, parent, BLOCKS_1, &mut schedules)
             } else {
-                label_in_later_layer(*state, row, span.current, span.previous, &mut schedules)
+                let parent = |k: usize| {
+                    let layer = if k < BASE { current } else { previous };
+                    &layer[index(row[k], mask)]
+                };
+                label_node(*state, parent, BLOCKS, &mut schedules)
             };
             done += 1;
         }
     }
 }
 
-/// A node of layer 1: its six parents six times, and the first once more.
+/// A node: its parents until there are 36 of them, and one more. `own` is half of the number that
+/// it has.
 #[inline]
 #[target_feature(enable = "sha,sse4.1,ssse3")]
-fn label_in_first_layer<const L: usize>(
+fn label_node<'a, const L: usize>(
     mut state: [State; L],
-    row: &Row,
-    current: &[Labels<L>],
-    schedules: &mut [[Schedule; L]; BLOCKS],
+    parent: impl Fn(usize) -> &'a Labels<L>,
+    own: usize,
+    schedules: &mut [[Schedule; L]; BLOCKS + 1],
 ) -> Labels<L> {
-    let mask = current.len() - 1;
-    let parent = |k: usize| &current[index(row[k], mask)];
-    for (block, kept) in schedules[..BLOCKS_1].iter_mut().enumerate() {
-        compress::<L, true>(&mut state, parent(2 * block), parent(2 * block + 1), kept);
-    }
-    for _ in 0..5 {
-        for kept in &schedules[..BLOCKS_1] {
-            compress_again(&mut state, kept);
+    let padding = [PADDING; L];
+    let last = parent(2 * REPEATED % (2 * own));
+    if L < 4 {
+        for (block, kept) in schedules[..own].iter_mut().enumerate() {
+            compress::<L, true>(&mut state, parent(2 * block), parent(2 * block + 1), kept);
+        }
+    } else {
+        // States and schedules of four lanes do not fit into the registers: schedules are made lane
+        // by lane while earlier rounds run, except that of the label made just now.
+        expand(parent(2), parent(3), &mut schedules[1]);
+        compress::<L, true>(&mut state, parent(0), parent(1), &mut schedules[0]);
+        for block in 1..own {
+            let (made, next) = schedules.split_at_mut(block + 1);
+            let (low, high) = if block + 1 < own {
+                (parent(2 * block + 2), parent(2 * block + 3))
+            } else {
+                (last, &padding)
+            };
+            compress_and_expand(&mut state, &made[block], low, high, &mut next[0]);
         }
     }
-    let last = &mut schedules[BLOCKS_1];
-    compress::<L, false>(&mut state, parent(0), &[PADDING; L], last);
-    finish(&state)
-}
-
-/// A node of a later layer: its fourteen parents twice, and the first nine once more.
-#[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
-fn label_in_later_layer<const L: usize>(
-    mut state: [State; L],
-    row: &Row,
-    current: &[Labels<L>],
-    previous: &[Labels<L>],
-    schedules: &mut [[Schedule; L]; BLOCKS],
-) -> Labels<L> {
-    let mask = current.len() - 1;
-    let parent = |k: usize| {
-        let layer = if k < BASE { current } else { previous };
-        &layer[index(row[k], mask)]
-    };
-    for (block, kept) in schedules.iter_mut().enumerate() {
-        compress::<L, true>(&mut state, parent(2 * block), parent(2 * block + 1), kept);
+    for block in own..REPEATED {
+        compress_again(&mut state, &schedules[block % own]);
     }
-    for kept in schedules.iter().chain(&schedules[..4]) {
-        compress_again(&mut state, kept);
+    if L < 4 {
+        compress::<L, false>(&mut state, last, &padding, &mut schedules[own]);
+    } else {
+        compress_again(&mut state, &schedules[own]);
     }
-    compress::<L, false>(&mut state, parent(8), &[PADDING; L], &mut schedules[0]);
     finish(&state)
 }
 
@@ -301,6 +303,60 @@ fn compress_again<const L: usize>(states: &mut [State; L], kept: &[Schedule; L])
     }
     groups!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
     add(states, &before);
+}
+
+/// [`compress_again`] with schedules that are there, and meanwhile those of another block. Lane after
+/// lane of the latter: the registers hold no more of them beside the states.
+#[inline]
+#[target_feature(enable = "sha,sse4.1,ssse3")]
+fn compress_and_expand<const L: usize>(
+    states: &mut [State; L],
+    kept: &[Schedule; L],
+    low: &[[u8; 32]; L],
+    high: &[[u8; 32]; L],
+    next: &mut [Schedule; L],
+) {
+    let before = *states;
+    let mut w = [_mm_setzero_si128(); 4];
+    macro_rules! groups {
+        ($($group:literal)+) => {$(
+            for i in 0..L {
+                rounds(&mut states[i], kept[i].0[$group]);
+                let (lane, group) = (($group * L + i) / 16, ($group * L + i) % 16);
+                next[lane].0[group] = schedule(&mut w, group, &low[lane], &high[lane]);
+            }
+        )+};
+    }
+    groups!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    add(states, &before);
+}
+
+/// Schedules of a block of each lane.
+#[inline]
+#[target_feature(enable = "sha,sse4.1,ssse3")]
+fn expand<const L: usize>(low: &[[u8; 32]; L], high: &[[u8; 32]; L], next: &mut [Schedule; L]) {
+    let mut w = [[_mm_setzero_si128(); 4]; L];
+    for group in 0..16 {
+        for lane in 0..L {
+            next[lane].0[group] = schedule(&mut w[lane], group, &low[lane], &high[lane]);
+        }
+    }
+}
+
+/// The next four words of a schedule, of which `w` holds the sixteen before.
+#[inline]
+#[target_feature(enable = "sha,sse4.1,ssse3")]
+fn schedule(w: &mut [__m128i; 4], group: usize, low: &[u8; 32], high: &[u8; 32]) -> __m128i {
+    w[group % 4] = match group {
+        0 | 1 => words(low.as_chunks().0, group),
+        2 | 3 => words(high.as_chunks().0, group - 2),
+        _ => {
+            let [w0, w1, w2, w3]: [__m128i; 4] = std::array::from_fn(|i| w[(group + i) % 4]);
+            let sum = _mm_add_epi32(_mm_sha256msg1_epu32(w0, w1), _mm_alignr_epi8::<4>(w3, w2));
+            _mm_sha256msg2_epu32(sum, w3)
+        }
+    };
+    _mm_add_epi32(w[group % 4], four(&K[group]))
 }
 
 /// Four rounds.

@@ -10,7 +10,8 @@
 use std::{
     fmt, fs,
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -21,6 +22,8 @@ use crate::error::{Error, Result};
 
 const LABEL_BYTES: u64 = 32;
 const BUFFER_BYTES: usize = 1 << 20;
+/// What writing past the page cache wants places, sizes and memory to be multiples of.
+const PAGE: usize = 4096;
 
 /// What a layer is written with. Tests put disks here that are full or die.
 pub trait Disk: fmt::Debug + Sync {
@@ -218,24 +221,21 @@ impl LayerFile {
                     .map_err(Error::io("rename", &path))?;
             }
         }
+        let bytes = good.nodes() * LABEL_BYTES;
         let mut options = File::options();
-        let labels = options
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(&part)
-            .and_then(|mut file| {
-                file.set_len(good.nodes() * LABEL_BYTES)?;
-                file.seek(SeekFrom::End(0))?;
-                Ok(file)
-            });
+        let labels = options.create(true).append(true).open(&part);
+        let labels = labels.and_then(|file| file.set_len(bytes).map(|()| file));
         let labels = labels.map_err(Error::io("open", &part))?;
+        // Not all file systems have this.
+        let direct = options.create(false).custom_flags(libc::O_DIRECT);
+        let direct = direct.open(&part).ok();
         let marks: Vec<_> = good.marks.iter().map(|(m, _)| *m).collect();
         let journal = self.begin_journal(&marks, disk)?;
         sync_folder(&self.folder, disk)?;
         Ok(Writer {
             layer: self.clone(),
             labels,
+            direct,
             journal,
             nodes: good.nodes(),
             hash: good.marks.last().map_or_else(Sha256::new, |m| m.1.clone()),
@@ -261,6 +261,8 @@ impl LayerFile {
 pub(super) struct Writer<'d> {
     layer: LayerFile,
     labels: File,
+    /// The same file, written past the page cache: that saves a copy, and its pages are for parents.
+    direct: Option<File>,
     journal: File,
     nodes: u64,
     hash: Sha256,
@@ -271,9 +273,7 @@ impl Writer<'_> {
     /// Adds labels; when it returns they are on the disk, and the journal says so.
     pub(super) fn add(&mut self, labels: &[u8]) -> Result<()> {
         let (part, journal) = (self.layer.part(), self.layer.journal());
-        self.disk
-            .write(&self.labels, labels)
-            .map_err(Error::io("write", &part))?;
+        self.put(labels).map_err(Error::io("write", &part))?;
         self.hash.update(labels);
         self.nodes += labels.len() as u64 / LABEL_BYTES;
         self.disk
@@ -284,6 +284,21 @@ impl Writer<'_> {
             .write(&self.journal, line.as_bytes())
             .and_then(|()| self.disk.sync(&self.journal))
             .map_err(Error::io("write", journal))
+    }
+
+    fn put(&mut self, labels: &[u8]) -> io::Result<()> {
+        let at = self.nodes * LABEL_BYTES;
+        let fits = labels.len().is_multiple_of(PAGE)
+            && labels.as_ptr().addr().is_multiple_of(PAGE)
+            && at.is_multiple_of(PAGE as u64);
+        if fits && let Some(direct) = &self.direct {
+            match self.disk.write(direct, labels) {
+                // Another alignment is wanted here, and nothing was written.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => self.direct = None,
+                result => return result,
+            }
+        }
+        self.disk.write(&self.labels, labels)
     }
 
     /// Whether nothing is missing.
