@@ -12,12 +12,14 @@
 //! | [`parents`] | the parents of all nodes in a file |
 //! | [`sdr`] | the labels of all layers (PC1) |
 //! | [`memory`] | large buffers on large pages |
+//! | [`pool`] | how much memory several PC1 take for their layers |
 //! | [`poseidon`], [`trees`] | the hash of PC2 and the trees that it builds |
 
 pub mod error;
 pub mod graph;
 pub mod memory;
 pub mod parents;
+pub mod pool;
 pub mod poseidon;
 pub mod sdr;
 pub mod trees;

@@ -15,6 +15,7 @@ use filstar_kernels::{
     graph::{Graph, Row, porep_id},
     memory::Pages,
     parents::{self, ParentsFile, ROW_BYTES},
+    pool::Pool,
     sdr::{
         Disk, Job, Kernel, Labels, Lane, Options, RealDisk, Report, Span, distrust, label,
         layer_name,
@@ -370,4 +371,27 @@ fn parents_file_of_another_size_or_graph_is_named() {
         options: Options::default(),
     });
     refused(e.unwrap_err());
+}
+
+#[test]
+fn sectors_that_share_a_pool_make_the_same_layers_within_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    // A layer here is less than a block of 4 KiB.
+    let pool = Pool::open(&dir.path().join("pool"), Pool::bytes_for(3, 4096)).unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..3 {
+            let (pool, folder) = (&pool, dir.path().join(format!("sectors-{n}")));
+            scope.spawn(move || {
+                let options = Options {
+                    pool: Some(pool),
+                    ..Options::default()
+                };
+                let sectors = Sectors::new(&folder, 1);
+                let report = sectors.label(options).unwrap();
+                sectors.assert_right(&report);
+            });
+        }
+    });
+    let left = fs::read_dir(dir.path().join("pool")).unwrap();
+    assert_eq!(left.count(), 1, "only the lock");
 }

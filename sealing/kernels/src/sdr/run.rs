@@ -19,6 +19,7 @@ use crate::{
     graph::{DEGREE, Row},
     memory::{Buffer, Pages},
     parents::Rows,
+    pool::{Holder, Pool},
 };
 
 /// Nodes labelled between two looks at whether to stop.
@@ -64,6 +65,8 @@ pub struct Options<'a> {
     pub kernel: Kernel,
     /// The best pages to ask for.
     pub pages: Pages,
+    /// Whom to ask for memory; nobody when it is none.
+    pub pool: Option<&'a Pool>,
     /// Nodes between two marks: after a crash the labels since the last but two may be lost.
     pub segment_nodes: usize,
     /// What files are written with.
@@ -79,6 +82,7 @@ impl fmt::Debug for Options<'_> {
         f.debug_struct("Options")
             .field("kernel", &self.kernel)
             .field("pages", &self.pages)
+            .field("pool", &self.pool)
             .field("segment_nodes", &self.segment_nodes)
             .finish_non_exhaustive()
     }
@@ -89,6 +93,7 @@ impl Default for Options<'_> {
         Self {
             kernel: Kernel::best(),
             pages: Pages::Gigantic,
+            pool: None,
             segment_nodes: 1 << 18,
             disk: &RealDisk,
             progress: &|_| {},
@@ -208,6 +213,8 @@ struct Work<'a, const L: usize> {
     rows: Vec<Row>,
     current: Buffer,
     previous: Buffer,
+    /// Its part of the pool, which outlives the buffers.
+    holder: Option<Holder>,
     report: Report,
 }
 
@@ -222,6 +229,9 @@ impl<'a, const L: usize> Work<'a, L> {
             .ok_or_else(bad)?;
         let layer = || Buffer::new(bytes, job.options.pages);
         let (current, previous) = (layer()?, layer()?);
+        let whole = current.block_end(bytes) as u64;
+        let enter = |pool: &Pool| pool.enter(whole, job.options.stop);
+        let holder = job.options.pool.map(enter).transpose()?;
         let report = Report {
             pages: job.options.pages,
             layers: vec![Vec::new(); L],
@@ -236,6 +246,7 @@ impl<'a, const L: usize> Work<'a, L> {
             rows: vec![[[0; 4]; DEGREE]; BLOCK + AHEAD],
             current,
             previous,
+            holder,
             report,
         })
     }
@@ -247,7 +258,7 @@ impl<'a, const L: usize> Work<'a, L> {
             if good[0].nodes() < self.nodes as u64 || !self.is_whole(layer)? {
                 self.layer(layer, &good)?;
             }
-            std::mem::swap(&mut self.current, &mut self.previous);
+            self.turn()?;
         }
         self.report.pages = self.current.pages().max(self.previous.pages());
         for layer in 1..=self.job.layers {
@@ -272,7 +283,7 @@ impl<'a, const L: usize> Work<'a, L> {
         while begin > 1 {
             let good = self.read_back(begin - 1)?;
             if good[0].nodes() == self.nodes as u64 {
-                std::mem::swap(&mut self.current, &mut self.previous);
+                self.turn()?;
                 break;
             }
             begin -= 1;
@@ -331,7 +342,28 @@ impl<'a, const L: usize> Work<'a, L> {
     /// Memory for the layer in work, up to a node.
     fn grow(&mut self, nodes: u64) -> Result<()> {
         let nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
-        self.current.grow(nodes.min(self.nodes) * 32 * L)
+        let end = self.current.block_end(nodes.min(self.nodes) * 32 * L);
+        // A layer of its own is every holder's from the start: the first one, later the one before.
+        if self.previous.grown() > 0
+            && let Some(holder) = &mut self.holder
+        {
+            while holder.growing() < end as u64 {
+                let next = holder.growing() + self.current.block() as u64;
+                holder.grow(next, self.job.options.stop)?;
+            }
+        }
+        self.current.grow(end)
+    }
+
+    /// The layer in work is whole: it is the one before from now on. Its place is used again, unless
+    /// others may wait for it.
+    fn turn(&mut self) -> Result<()> {
+        std::mem::swap(&mut self.current, &mut self.previous);
+        if let Some(holder) = &mut self.holder {
+            self.current.release()?;
+            holder.next_layer()?;
+        }
+        Ok(())
     }
 
     /// Labels the rest of a layer and writes it.
