@@ -6,6 +6,7 @@
 use std::{
     io::{self, BufRead, Write},
     num::NonZeroUsize,
+    path::Path,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -15,6 +16,7 @@ use filstar_sealing::{
     steps::{self, Together, pc1_together},
     task::Pc1,
 };
+use filstar_sealing::{Class, Context, Engine, Own, Stock, own::Pool, run};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
@@ -24,6 +26,9 @@ use crate::{
 
 /// The variable that names the engine.
 pub(crate) const ENGINE: &str = "FILSTAR_ENGINE";
+
+/// The variable that names the memory which PC1 tasks share: a folder of all of them, a colon, bytes.
+const POOL: &str = "FILSTAR_PC1_POOL";
 
 /// Runs the task on standard input. The exit status is 0 when the last line says what happened.
 pub(crate) fn main() -> ExitCode {
@@ -107,13 +112,36 @@ fn progress(p: steps::Progress) -> Progress {
 fn engine() -> Result<Box<dyn Engine>, Failure> {
     let name = std::env::var(ENGINE).unwrap_or_else(|_| "filstar".to_owned());
     match name.as_str() {
-        "filstar" => Ok(Box::new(Own::default())),
+        "filstar" => Ok(Box::new(Own {
+            pool: pool()?,
+            ..Own::default()
+        })),
         "stock" => Ok(Box::new(Stock)),
         other => {
             let text = format!("{ENGINE} is {other:?}; engines are \"filstar\" and \"stock\"");
             Err(Failure::new(Class::Fatal, text))
         }
     }
+}
+
+fn pool() -> Result<Option<Pool>, Failure> {
+    let text = std::env::var(POOL).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (folder, bytes) = folder_and_bytes(&text).ok_or_else(|| {
+        let text = format!("{POOL} is {text:?}: it wants a folder, a colon and a number of bytes");
+        Failure::new(Class::Fatal, text)
+    })?;
+    let pool = Pool::open(folder, bytes);
+    let pool = pool.map_err(|e| Failure::new(Class::Temporary, e.to_string()))?;
+    Ok(Some(pool))
+}
+
+fn folder_and_bytes(text: &str) -> Option<(&Path, u64)> {
+    let (folder, bytes) = text.rsplit_once(':')?;
+    let folder = Path::new(folder);
+    Some((folder, bytes.parse().ok()?)).filter(|_| folder.is_absolute())
 }
 
 /// Whether somebody still listens.
@@ -127,4 +155,25 @@ fn say(line: &Line) -> bool {
         tracing::error!(error = %e, "nobody listens to this task any more");
     }
     written.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pool_is_an_absolute_folder_and_bytes() {
+        let want = Some((Path::new("/scratch/a:b"), 56 << 30));
+        assert_eq!(folder_and_bytes("/scratch/a:b:60129542144"), want);
+        for bad in [
+            "",
+            "/scratch",
+            "/scratch:",
+            "scratch:5",
+            "/scratch:-5",
+            "/scratch:5Gi",
+        ] {
+            assert_eq!(folder_and_bytes(bad), None, "{bad}");
+        }
+    }
 }

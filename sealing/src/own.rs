@@ -4,6 +4,7 @@ mod pc1;
 mod pc2;
 mod tree_d;
 
+pub use filstar_kernels::pool::Pool;
 pub(crate) use pc2::shape;
 pub use tree_d::ensure as tree_d;
 
@@ -34,11 +35,13 @@ pub struct Own {
     pub pages: Pages,
     /// Folder of parents files.
     pub parents: PathBuf,
+    /// Whom PC1 asks for memory of layers; nobody when it is none.
+    pub pool: Option<Pool>,
 }
 
 impl Default for Own {
-    /// All CPUs that this process may use, the fastest kernels and largest pages that there are, and
-    /// parents files where the reference library has them.
+    /// All CPUs that this process may use, the fastest kernels and largest pages that there are,
+    /// parents files where the reference library has them, and no pool.
     fn default() -> Self {
         Self {
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -46,6 +49,7 @@ impl Default for Own {
             labels: sdr::Kernel::best(),
             pages: Pages::Gigantic,
             parents: SETTINGS.parent_cache.clone().into(),
+            pool: None,
         }
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn run(own: &Own, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Lab
         options: Options {
             kernel: own.labels,
             pages: own.pages,
+            pool: own.pool.as_ref(),
             progress: &|p| {
                 let now = Instant::now();
                 if last.get().is_none_or(|t| now - t >= EVERY) {

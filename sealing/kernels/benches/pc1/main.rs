@@ -207,7 +207,6 @@ fn main() {
         say(name, 2e3 / (first + second), "million nodes/s per core");
     }
     say("pc1_resume", process::lost_by_kill(10), "s lost by a kill");
-    let (bytes, layer) = process::memory_of_two(24);
-    let said = "times the memory of 2 sectors, S(3n+1)/2";
-    say("pc1_memory", bytes / (layer * 3.5), said);
+    let (most, bytes) = process::memory_of(3, 24);
+    say("pc1_memory", most / bytes, "times S(3n+1)/2, 3 sectors");
 }

@@ -14,6 +14,7 @@ use filstar_kernels::{
     graph::{BASE, Row},
     memory::Pages,
     parents::Rows,
+    pool::Pool,
     sdr::{Job, Lane, Options, label, layer_name},
 };
 
@@ -53,7 +54,7 @@ pub(crate) fn child() -> bool {
     let Ok(task) = std::env::var(TASK) else {
         return false;
     };
-    let [folder, lanes, log2] = task.split(' ').collect::<Vec<_>>()[..] else {
+    let [folder, lanes, log2, pool] = task.split(' ').collect::<Vec<_>>()[..] else {
         panic!("{task}")
     };
     let lanes: u8 = lanes.parse().unwrap();
@@ -66,6 +67,8 @@ pub(crate) fn child() -> bool {
     for lane in &lanes {
         fs::create_dir_all(&lane.folder).unwrap();
     }
+    let bytes: u64 = pool.parse().unwrap();
+    let pool = Pool::open(&Path::new(folder).with_file_name("pool"), bytes).unwrap();
     let rows = Drawn(1 << log2.parse::<u32>().unwrap());
     let tell = |p: filstar_kernels::sdr::Progress| {
         let mut out = std::io::stdout().lock();
@@ -77,6 +80,7 @@ pub(crate) fn child() -> bool {
         rows: &rows,
         options: Options {
             pages: Pages::Transparent,
+            pool: (bytes > 0).then_some(&pool),
             progress: &tell,
             ..Options::default()
         },
@@ -85,9 +89,10 @@ pub(crate) fn child() -> bool {
     true
 }
 
-fn start(folder: &Path, lanes: u8, log2: u32) -> (Child, BufReader<ChildStdout>) {
+/// Without a pool when it has no bytes.
+fn start(folder: &Path, lanes: u8, log2: u32, pool: u64) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .env(TASK, format!("{} {lanes} {log2}", folder.display()))
+        .env(TASK, format!("{} {lanes} {log2} {pool}", folder.display()))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -100,7 +105,7 @@ pub(crate) fn lost_by_kill(kills: u32) -> f64 {
     let mut most = 0f64;
     for kill in 0..kills {
         let folder = tempfile::tempdir().unwrap();
-        let (mut child, mut out) = start(folder.path(), 4, 22);
+        let (mut child, mut out) = start(&folder.path().join("a"), 4, 22, 0);
         let (mut line, mut told) = (String::new(), Instant::now());
         for _ in 0..3 {
             line.clear();
@@ -123,7 +128,7 @@ pub(crate) fn lost_by_kill(kills: u32) -> f64 {
         let labelled = node + after * each;
         let journal = format!("{}.journal", layer_name(1));
         let kept = (0..4).map(|n| {
-            let text = fs::read_to_string(folder.path().join(n.to_string()).join(&journal));
+            let text = fs::read_to_string(folder.path().join(format!("a/{n}/{journal}")));
             let text = text.unwrap_or_default();
             let last = text.lines().last().and_then(|l| l.split(' ').next());
             last.and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0)
@@ -134,38 +139,29 @@ pub(crate) fn lost_by_kill(kills: u32) -> f64 {
     most
 }
 
-/// Most memory of two processes, the second begun when the first is half through its first layer,
-/// and the size of a layer; bytes.
-pub(crate) fn memory_of_two(log2: u32) -> (f64, f64) {
+/// Most memory of some processes with a sector each, begun at once with one pool, and the bytes of
+/// the pool.
+pub(crate) fn memory_of(sectors: u8, log2: u32) -> (f64, f64) {
     let folder = tempfile::tempdir().unwrap();
-    let half = 1u64 << (log2 - 1);
-    let (mut first, mut out) = start(&folder.path().join("a"), 1, log2);
-    loop {
-        let mut line = String::new();
-        out.read_line(&mut line).unwrap();
-        let node = line.split(' ').nth(1).unwrap();
-        if node.parse::<u64>().unwrap() >= half {
-            break;
-        }
-    }
-    let drain = thread::spawn(move || out.lines().count());
-    let (mut second, out) = start(&folder.path().join("b"), 1, log2);
-    let drain_too = thread::spawn(move || out.lines().count());
+    let bytes = Pool::bytes_for(sectors.into(), 32 << log2);
+    let mut children: Vec<_> = (0..sectors)
+        .map(|n| start(&folder.path().join(n.to_string()), 1, log2, bytes))
+        .map(|(child, out)| (child, thread::spawn(move || out.lines().count())))
+        .collect();
     let mut most = 0;
-    while second.try_wait().unwrap().is_none() {
-        let now = resident(first.id()) + resident(second.id());
-        most = most.max(now);
-        if first.try_wait().unwrap().is_some() {
+    loop {
+        most = most.max(children.iter().map(|(c, _)| resident(c.id())).sum());
+        let ended = |(child, _): &mut (Child, _)| child.try_wait().unwrap().is_some();
+        if children.iter_mut().all(ended) {
             break;
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(20));
     }
-    for child in [&mut first, &mut second] {
+    for (mut child, drain) in children {
         assert!(child.wait().unwrap().success());
+        drain.join().unwrap();
     }
-    drain.join().unwrap();
-    drain_too.join().unwrap();
-    (most as f64, (1u64 << log2) as f64 * 32.0)
+    (most as f64, bytes as f64)
 }
 
 fn resident(pid: u32) -> u64 {

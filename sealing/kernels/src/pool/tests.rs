@@ -118,7 +118,10 @@ fn holders_wait_once_and_seldom_afterwards_when_the_pool_has_the_bytes_of_the_fo
     for n in 1..=8 {
         let (once, longer) = (rounds(n, 11), rounds(n, 22));
         assert!(once <= 64 * (11 + 3), "{n}: {once} rounds");
-        assert!(longer - once <= 64 * (11 + 1), "{n}: {once}, {longer} rounds");
+        assert!(
+            longer - once <= 64 * (11 + 1),
+            "{n}: {once}, {longer} rounds"
+        );
     }
 }
 
