@@ -12,11 +12,12 @@ use std::{
 };
 
 use filstar_sealing::{
-    Class, Context, Engine, Output, Own, SectorId, Stock, run,
+    Class, Context, Engine, Output, Own, SectorId, Stock,
+    own::Pool,
+    run,
     steps::{self, Together, pc1_together},
     task::Pc1,
 };
-use filstar_sealing::{Class, Context, Engine, Own, Stock, own::Pool, run};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
