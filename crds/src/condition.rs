@@ -80,15 +80,41 @@ pub fn set_condition(
         });
         return true;
     };
-    let before = old.clone();
+    // Asked for every object of every plan: what is the same is not written again.
+    let mut changed = false;
     if old.status != status {
         old.status = status.into();
         old.last_transition_time = Time(now);
+        changed = true;
     }
-    old.reason = reason.into();
-    old.message = message.into();
+    for (known, new) in [(&mut old.reason, reason), (&mut old.message, message)] {
+        if known != new {
+            new.clone_into(known);
+            changed = true;
+        }
+    }
+    changed |= old.observed_generation != generation;
     old.observed_generation = generation;
-    *old != before
+    changed
+}
+
+/// Whether a condition says this already: [`set_condition`] would change nothing.
+pub fn condition_says(
+    conditions: &Conditions,
+    kind: &str,
+    status: bool,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+) -> bool {
+    let status = if status { "True" } else { "False" };
+    conditions.iter().any(|c| {
+        c.type_ == kind
+            && c.status == status
+            && c.reason == reason
+            && c.message == message
+            && c.observed_generation == generation
+    })
 }
 
 #[cfg(test)]

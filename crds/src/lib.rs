@@ -32,7 +32,7 @@ mod sector;
 mod store;
 
 pub use common::{LocalRef, NotOnChain, SecretKeyRef, TaskClass, Toleration};
-pub use condition::{Conditions, kinds as conditions, set_condition};
+pub use condition::{Conditions, condition_says, kinds as conditions, set_condition};
 pub use count::{Count, PerCore};
 pub use disks::{Disk, Disks};
 pub use gaspolicy::{GasMode, GasPolicy, GasPolicySpec, GasPolicyStatus, GasRule, RuleStatus};

@@ -42,7 +42,9 @@ pub struct Planner {
 /// What is booked: places on nodes, and what gates count.
 #[derive(Debug)]
 struct Books {
+    key: bookings::Key,
     bookings: Bookings,
+    readings: pledge::Readings,
     ledger: pledge::Ledger,
 }
 
@@ -52,24 +54,35 @@ impl Planner {
         &self.fleet
     }
 
+    /// Changes went by unseen: the next plan opens the books anew.
+    pub fn forget(&mut self) {
+        self.books = None;
+    }
+
     /// What to do next, from the whole world and nothing else.
     pub fn full(&mut self, world: &World, now: Now) -> Vec<Action> {
         self.fleet.update(world);
+        let readings = pledge::Readings::of(world);
         let books = self.books.insert(Books {
+            key: bookings::Key::of(world),
             bookings: Bookings::of(world, &self.fleet),
-            ledger: pledge::Ledger::of(world),
+            ledger: pledge::Ledger::with(world, &readings),
+            readings,
         });
         everything(world, now, &self.fleet, books)
     }
 
     /// The same, but the books are kept and only what changed, or was booked by a plan that may have come to nothing,
-    /// is entered again. With changes of other kinds they are opened anew.
+    /// is entered again. They are opened anew when pods got other places, or the spec of a Miner or group changed.
     pub fn whole(&mut self, world: &World, now: Now, changes: &Changes) -> Vec<Action> {
         let moved = self.fleet.update(world);
         match &mut self.books {
-            Some(books) if !moved && !changes.other => {
+            Some(books) if !moved && books.key == bookings::Key::of(world) => {
                 books.bookings.renew(world, &self.fleet, changes);
-                books.ledger = pledge::Ledger::of(world);
+                for id in &changes.pods {
+                    books.readings.note(world, id);
+                }
+                books.ledger = pledge::Ledger::with(world, &books.readings);
                 everything(world, now, &self.fleet, books)
             }
             Some(_) | None => self.full(world, now),
@@ -79,11 +92,18 @@ impl Planner {
     /// What follows at once from changes of sectors and pods: for these, and for sectors that wait for what they
     /// free. All else is left to the next full plan.
     pub fn changed(&mut self, world: &World, now: Now, changes: &Changes) -> Vec<Action> {
-        let Some(Books { bookings, ledger }) = &mut self.books else {
+        let Some(books) = &mut self.books else {
             return self.full(world, now);
         };
+        let Books {
+            bookings,
+            readings,
+            ledger,
+            ..
+        } = books;
         let mut again: BTreeSet<Id> = changes.sectors.clone();
         for id in &changes.pods {
+            readings.note(world, id);
             let (touched, place) = bookings.note_pod(world, &self.fleet, id, world.pods.get(id));
             again.extend(touched);
             if let Some((group, node)) = place {
@@ -107,7 +127,9 @@ impl Planner {
 }
 
 fn everything(world: &World, now: Now, fleet: &Fleet, books: &mut Books) -> Vec<Action> {
-    let Books { bookings, ledger } = books;
+    let Books {
+        bookings, ledger, ..
+    } = books;
     let mut actions = Vec::new();
     // Money first: a proof that is due waits for nobody.
     actions.extend(message::plan(world, now));

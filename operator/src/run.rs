@@ -349,15 +349,11 @@ impl Brain {
         if may && self.small_round(&changes).await {
             return;
         }
-        // Of what the last plan did not see, too.
-        let changes = Changes {
-            other: changes.other || !self.leading,
-            ..changes
-        };
         self.whole = false;
         self.owed = false;
         self.planned = Instant::now();
         if !self.synced.load(Ordering::Acquire) {
+            self.planner.forget();
             return;
         }
         self.observer.follow(&mut self.world);
@@ -373,6 +369,8 @@ impl Brain {
             self.perform(said).await;
             // What was written may raise new questions.
             self.observer.follow(&mut self.world);
+        } else {
+            self.planner.forget();
         }
         self.metrics.observe(&self.world, Timestamp::now());
     }

@@ -146,9 +146,7 @@ impl World {
     }
 
     /// The Miner that an object of `namespace` names.
-    pub fn miner_of(&self, namespace: &str, name: &str) -> Option<(Id, &Miner)> {
-        let id = Id::new(namespace, name);
-        let miner = self.miners.get(&id)?;
-        Some((id, miner))
+    pub fn miner_of(&self, namespace: &str, name: &str) -> Option<(&Id, &Miner)> {
+        self.miners.find(namespace, name)
     }
 }

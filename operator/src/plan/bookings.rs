@@ -4,6 +4,7 @@
 //! cores and GPUs have room for it, and a sector is bound to a node only if every step of its way fits a pod there:
 //! nothing starts that cannot finish. Who does not fit holds up nobody behind him.
 
+mod key;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,6 +16,7 @@ use filstar_placement::{Full, Kind, Load};
 use super::drain::Closing;
 use super::fleet::Fleet;
 use crate::world::{Changes, Id, Invalid, MinerFacts, Now, World};
+pub(super) use key::Key;
 use shelf::{Entry, Shelf};
 
 /// A pod that may take a task.

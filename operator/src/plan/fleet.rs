@@ -90,7 +90,7 @@ impl Fleet {
         let mut moved = false;
         let tenants = tenants(world);
         let mut held = held(world);
-        let gone = |name: &String| world.nodes.get(&Id::new("", name)).is_none();
+        let gone = |name: &String| world.nodes.find("", name).is_none();
         let gone: Vec<String> = self.nodes.keys().filter(|n| gone(n)).cloned().collect();
         for name in gone {
             self.forget(&name);

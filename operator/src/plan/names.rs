@@ -7,6 +7,14 @@ pub fn sector(actor: &str, number: u64) -> String {
     format!("{actor}-{number}")
 }
 
+/// Whether this is the name of a sector. Asked for every sector of every plan, so none is made to compare with.
+pub fn is_sector(name: &str, actor: &str, number: u64) -> bool {
+    let digits = name.strip_prefix(actor).and_then(|n| n.strip_prefix('-'));
+    let canonical =
+        |d: &&str| d.bytes().all(|b| b.is_ascii_digit()) && (*d == "0" || !d.starts_with('0'));
+    digits.filter(canonical).and_then(|d| d.parse().ok()) == Some(number)
+}
+
 /// Names of the messages for one purpose share this prefix; a number follows.
 pub fn sector_message_prefix(sector: &str, kind: MessageKind) -> String {
     let purpose = match kind {
@@ -58,7 +66,12 @@ pub fn prover_pod(batch: &str) -> String {
 
 /// FNV-1a, 64 bits: short and stable across versions and machines.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    fnv1a_more(0xcbf2_9ce4_8422_2325, bytes)
+}
+
+/// The hash of what `hash` is of, and of `bytes` behind it.
+pub fn fnv1a_more(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
@@ -71,5 +84,25 @@ mod tests {
     fn vector_fnv1a_64() {
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a_more(fnv1a(b"fil"), b"star"), fnv1a(b"filstar"));
+    }
+
+    #[test]
+    fn a_sector_has_one_name() {
+        for number in [0, 7, 10, u64::MAX] {
+            assert!(is_sector(&sector("t01000", number), "t01000", number));
+        }
+        for wrong in [
+            "t01000-07",
+            "t01000-+7",
+            "t01000-",
+            "t01000-8",
+            "t0100-7",
+            "t01000-7-7",
+            "7",
+        ] {
+            assert!(!is_sector(wrong, "t01000", 7), "{wrong}");
+        }
+        assert!(!is_sector("t01000-00", "t01000", 0));
     }
 }

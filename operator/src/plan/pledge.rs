@@ -31,6 +31,7 @@ use crate::world::{Id, MinerFacts, Now, World};
 pub use gate::{Gate, Verdict};
 pub use ledger::Ledger;
 pub(crate) use pace::last;
+pub use readings::Readings;
 pub use sector_number::next_number;
 
 use ledger::Asking;
@@ -66,17 +67,18 @@ fn pledge(
     }
     let (miner_id, miner) = world.miner_of(&id.namespace, &spec.miner_ref.name)?;
     let facts = MinerFacts::parse(miner).ok()?;
-    let chain = world.chain(&miner_id)?;
-    let given = ledger.given.get(&miner_id).cloned().unwrap_or_default();
-    let number = sector_number::next_free(world, &miner_id, &facts, chain, &given)?;
+    let chain = world.chain(miner_id)?;
+    let given = ledger.given.get(miner_id).cloned().unwrap_or_default();
+    let number = sector_number::next_free(world, miner_id, &facts, chain, &given)?;
     let asking = Asking {
         id,
         group,
-        miner_id: &miner_id,
+        miner_id,
         miner,
     };
     ledger.book_new(world, asking)?;
-    ledger.given.entry(miner_id).or_default().insert(number);
+    let given = ledger.given.entry(miner_id.clone()).or_default();
+    given.insert(number);
     Some(Action::CreateSector {
         id: Id::new(&id.namespace, names::sector(&facts.actor_text, number)),
         spec: SectorSpec {

@@ -34,9 +34,28 @@ const REFUSED_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 pub(super) fn plan(world: &World, now: Now, fleet: &Fleet, bookings: &Bookings) -> Vec<Action> {
     let mut actions = Vec::new();
     let mut hashes = Hashes::default();
-    for (id, planned) in fleet.pods().filter(|(_, p)| p.wanted) {
-        actions.extend(sealer(world, now, &mut hashes, bookings, id, planned));
+    // Pods that are there and those that shall be have the same order: both are gone through once, side by side.
+    let mut there = world.pods.iter().peekable();
+    let mut others = Vec::new();
+    for (id, planned) in fleet.pods() {
+        while let Some(other) = there.next_if(|(other, _)| *other < id) {
+            others.push(other);
+        }
+        let found = there.next_if(|(other, _)| *other == id);
+        if planned.wanted {
+            let found = found.map(|(_, pod)| pod);
+            actions.extend(sealer(
+                world,
+                now,
+                &mut hashes,
+                bookings,
+                id,
+                planned,
+                found,
+            ));
+        }
     }
+    others.extend(there);
     let provers = provers(world);
     for pod in &provers {
         let id = Id::of(pod);
@@ -49,8 +68,8 @@ pub(super) fn plan(world: &World, now: Now, fleet: &Fleet, bookings: &Bookings) 
         }
     }
     let provers: BTreeSet<Id> = provers.iter().map(Id::of).collect();
-    for (id, pod) in world.pods.iter() {
-        actions.extend(unwanted(world, fleet, &provers, bookings, id, pod));
+    for (id, pod) in others {
+        actions.extend(unwanted(world, &provers, bookings, id, pod));
     }
     // From a node that shall be empty pods go by eviction alone.
     actions.retain(|action| !deletes_on_closing_node(world, action));
@@ -66,7 +85,9 @@ pub(super) fn one(
     id: &Id,
 ) -> Vec<Action> {
     let planned = fleet.pod(id).filter(|p| p.wanted);
-    let made = planned.and_then(|p| sealer(world, now, &mut Hashes::default(), bookings, id, p));
+    let hashes = &mut Hashes::default();
+    let there = world.pods.get(id);
+    let made = planned.and_then(|p| sealer(world, now, hashes, bookings, id, p, there));
     let made = made.filter(|action| !deletes_on_closing_node(world, action));
     with_access(made.into_iter().collect())
 }
@@ -93,18 +114,19 @@ fn create(pod: Pod) -> Action {
     Action::CreatePod { pod: Box::new(pod) }
 }
 
-/// What to do about one sealer pod that shall be.
-fn sealer(
-    world: &World,
+/// What to do about one sealer pod that shall be. `there`: the pod of this name that is there.
+fn sealer<'w>(
+    world: &'w World,
     now: Now,
-    hashes: &mut Hashes,
+    hashes: &mut Hashes<'w>,
     bookings: &Bookings,
     id: &Id,
     planned: &Planned,
+    there: Option<&Pod>,
 ) -> Option<Action> {
     let hash = hashes.of(world, planned)?;
     let group = world.groups.get(&planned.group)?;
-    let Some(running) = world.pods.get(id) else {
+    let Some(running) = there else {
         if refusals::pauses(group, &planned.node, now) {
             return None;
         }
@@ -140,7 +162,7 @@ fn replace(
     now: Now,
     bookings: &Bookings,
 ) -> Option<Action> {
-    let uid = running.uid()?;
+    let uid = running.metadata.uid.as_ref()?;
     if running.metadata.deletion_timestamp.is_some() {
         return None;
     }
@@ -160,24 +182,22 @@ fn replace(
         };
     }
     let hash = running.annotations().get(annotations::TEMPLATE_HASH);
-    if wanted != hash && bookings.is_idle(&uid) {
+    if wanted != hash && bookings.is_idle(uid) {
         return delete("its template changed".into());
     }
     None
 }
 
-/// A pod of ours that nothing wants any more. A node that is merely cordoned or not ready keeps its pods.
+/// A pod of ours that is not planned, and that nothing else wants. A node that is merely cordoned or not ready keeps its pods.
 fn unwanted(
     world: &World,
-    fleet: &Fleet,
     provers: &BTreeSet<Id>,
     bookings: &Bookings,
     id: &Id,
     pod: &Pod,
 ) -> Option<Action> {
     let uid = pod.uid()?;
-    if fleet.pod(id).is_some() || provers.contains(id) || pod.metadata.deletion_timestamp.is_some()
-    {
+    if provers.contains(id) || pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
     // A pod with work outlives its group's wish for it, not its group.

@@ -28,7 +28,7 @@ pub(super) fn plan(world: &World) -> Vec<Action> {
 fn wish(world: &World, id: &Id, batch: &PostBatch, report: &ProverReport) -> Option<Action> {
     let (miner_id, miner) = world.miner_of(&id.namespace, &batch.spec.miner_ref.name)?;
     let facts = MinerFacts::parse(miner).ok()?;
-    let chain = world.chain(&miner_id)?;
+    let chain = world.chain(miner_id)?;
     if !is_due(chain, report) {
         return None;
     }
@@ -57,7 +57,7 @@ fn wish(world: &World, id: &Id, batch: &PostBatch, report: &ProverReport) -> Opt
     if n > MAX_WISHES {
         return None;
     }
-    let max_fee = message::max_fee(world, &miner_id, MessageKind::WindowPost, 1).ok()?;
+    let max_fee = message::max_fee(world, miner_id, MessageKind::WindowPost, 1).ok()?;
     let spec = ChainMessageSpec {
         miner_ref: batch.spec.miner_ref.clone(),
         kind: MessageKind::WindowPost,

@@ -86,7 +86,7 @@ pub fn standings(world: &World, id: &Id, batch: &PostBatch) -> Vec<Standing> {
     let Some((miner_id, miner)) = world.miner_of(&id.namespace, &batch.spec.miner_ref.name) else {
         return Vec::new();
     };
-    let (Ok(facts), Some(chain)) = (MinerFacts::parse(miner), world.chain(&miner_id)) else {
+    let (Ok(facts), Some(chain)) = (MinerFacts::parse(miner), world.chain(miner_id)) else {
         return Vec::new();
     };
     let mut lost: BTreeMap<u64, Sectors> = BTreeMap::new();
@@ -105,7 +105,7 @@ pub fn standings(world: &World, id: &Id, batch: &PostBatch) -> Vec<Standing> {
         chain,
         actor: &facts.actor_text,
         from: facts::sender(&miner.spec, MessageKind::DeclareRecovered),
-        miner_id: &miner_id,
+        miner_id,
     };
     let mut all: Vec<Standing> = lost
         .iter()

@@ -146,7 +146,7 @@ fn miner<'a>(
     bookings: &Bookings,
     id: &Id,
     sector: &Sector,
-) -> Result<(Id, &'a filstar_crds::Miner, Arc<MinerFacts>), Wait> {
+) -> Result<(&'a Id, &'a filstar_crds::Miner, Arc<MinerFacts>), Wait> {
     let name = &sector.spec.miner_ref.name;
     let (miner_id, miner) = world.miner_of(&id.namespace, name).ok_or_else(|| {
         Wait::new(
@@ -155,7 +155,7 @@ fn miner<'a>(
         )
     })?;
     // A Miner that came since the books were opened is read here.
-    let known = bookings.miner(&miner_id).cloned();
+    let known = bookings.miner(miner_id).cloned();
     let facts = known.unwrap_or_else(|| MinerFacts::parse(miner).map(Arc::new));
     let facts = facts.map_err(|invalid| {
         Wait::new(
@@ -163,8 +163,9 @@ fn miner<'a>(
             format!("Miner {name} cannot be used: {invalid}"),
         )
     })?;
-    let wanted = super::names::sector(&facts.actor_text, sector.spec.number.unsigned_abs());
-    if id.name != wanted {
+    let number = sector.spec.number.unsigned_abs();
+    if !super::names::is_sector(&id.name, &facts.actor_text, number) {
+        let wanted = super::names::sector(&facts.actor_text, number);
         return Err(Wait::new(
             "WrongName",
             format!("a sector of Miner {name} with this number is named {wanted}; create it so"),

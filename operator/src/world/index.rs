@@ -1,5 +1,7 @@
 //! Objects of one kind by namespace and name.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -31,6 +33,53 @@ impl Id {
         )
     }
 }
+
+/// Namespace and name, owned or not: an object is found without an [`Id`] being made first.
+trait Named {
+    fn named(&self) -> (&str, &str);
+}
+
+impl Named for Id {
+    fn named(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+}
+
+impl Named for (&str, &str) {
+    fn named(&self) -> (&str, &str) {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn Named + 'a> for Id {
+    fn borrow(&self) -> &(dyn Named + 'a) {
+        self
+    }
+}
+
+// The same order as that of `Id`: by namespace, then by name.
+impl Ord for dyn Named + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let ((namespace, name), (others_namespace, others_name)) = (self.named(), other.named());
+        namespace
+            .cmp(others_namespace)
+            .then_with(|| name.cmp(others_name))
+    }
+}
+
+impl PartialOrd for dyn Named + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn Named + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.named() == other.named()
+    }
+}
+
+impl Eq for dyn Named + '_ {}
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +160,7 @@ impl<T: Resource + ResourceExt> Index<T> {
         let gone: Vec<Id> = self
             .objects
             .keys()
-            .filter(|id| !present.contains(id))
+            .filter(|id| !present.contains(*id))
             .cloned()
             .collect();
         for id in &gone {
@@ -142,6 +191,12 @@ impl<T> Index<T> {
     /// One object.
     pub fn get(&self, id: &Id) -> Option<&T> {
         self.objects.get(id)
+    }
+
+    /// The object of this namespace and name, with its id.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<(&Id, &T)> {
+        let key: &dyn Named = &(namespace, name);
+        self.objects.get_key_value(key)
     }
 
     /// All objects, by namespace and name.
@@ -198,6 +253,23 @@ mod tests {
         node.metadata.uid = Some(uid.into());
         node.metadata.resource_version = Some(version.into());
         node
+    }
+
+    #[test]
+    fn an_object_is_found_by_its_namespace_and_name_alone() {
+        let mut index = Index::default();
+        for (namespace, name) in [("a", "b"), ("a", "c"), ("ab", "a"), ("", "ab")] {
+            let mut one = node("u", "1");
+            one.metadata.namespace = Some(namespace.into());
+            one.metadata.name = Some(name.into());
+            index.apply(one);
+        }
+        for (id, _) in index.iter() {
+            let found = index.find(&id.namespace, &id.name).map(|(id, _)| id);
+            assert_eq!(found, Some(id));
+        }
+        assert!(index.find("a", "a").is_none());
+        assert!(index.find("", "b").is_none());
     }
 
     #[test]

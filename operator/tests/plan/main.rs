@@ -17,6 +17,7 @@ mod gates_disks;
 mod gates_pace;
 mod gates_prop;
 mod groups;
+mod kept;
 mod messages;
 mod places;
 mod recover;

@@ -92,8 +92,8 @@ pub(super) fn running<'a>(world: &World, id: &Id, status: &'a SectorStatus) -> O
     let task = status.task.as_ref()?;
     let report = status.sealer.as_ref().filter(|r| r.task_id == task.id);
     let ended = report.is_some_and(|r| r.state != TaskState::Running);
-    let pod = world.pods.get(&Id::new(&id.namespace, &task.pod_name));
-    let lives = pod.is_some_and(|p| p.uid().as_ref() == Some(&task.pod_uid) && is_live(p));
+    let pod = world.pods.find(&id.namespace, &task.pod_name);
+    let lives = pod.is_some_and(|(_, p)| p.uid().as_ref() == Some(&task.pod_uid) && is_live(p));
     (!ended && lives).then_some(task)
 }
 

@@ -3,7 +3,7 @@
 //! There is one for a group on a node only while a sector there needs its pods: it lets none go. So nothing is there
 //! at rest, and a drain goes on by itself once the sectors are done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use filstar_crds::{NotOnChain, SealingGroup, Sector, SectorPhase, labels};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -22,14 +22,15 @@ const MORE_THAN_THERE_ARE: i32 = 1000;
 /// Budgets to make and to take away.
 pub(super) fn plan(world: &World, now: Now, closing: &Closing) -> Vec<Action> {
     let wanted = wanted(world, now, closing);
+    let there = world.budgets.iter().filter_map(|(id, b)| of(id, b));
+    let there: HashSet<Guarded<'_>> = there.collect();
+    let mut missing: Vec<Guarded<'_>> = wanted.difference(&there).copied().collect();
+    missing.sort_unstable();
     let mut actions = Vec::new();
-    for (group_id, node) in &wanted {
-        let id = Id::new(
-            &group_id.namespace,
-            names::sealer_budget(&group_id.name, node),
-        );
+    for (namespace, group, node) in missing {
+        let id = Id::new(namespace, names::sealer_budget(group, node));
         if world.budgets.get(&id).is_none()
-            && let Some(group) = world.groups.get(group_id)
+            && let Some((_, group)) = world.groups.find(namespace, group)
         {
             actions.push(Action::CreateBudget {
                 budget: Box::new(budget(&id, group, node)),
@@ -37,13 +38,7 @@ pub(super) fn plan(world: &World, now: Now, closing: &Closing) -> Vec<Action> {
         }
     }
     for (id, budget) in world.budgets.iter() {
-        let of = budget
-            .labels()
-            .get(labels::GROUP)
-            .zip(budget.annotations().get(labels::NODE));
-        let needed = of.is_some_and(|(group, node)| {
-            wanted.contains(&(Id::new(&id.namespace, group), node.as_str()))
-        });
+        let needed = of(id, budget).is_some_and(|of| wanted.contains(&of));
         if !needed && budget.metadata.deletion_timestamp.is_none() {
             actions.extend(budget.uid().map(|uid| Action::DeleteBudget {
                 id: id.clone(),
@@ -60,7 +55,20 @@ pub(super) fn stands(world: &World, group: &Id, node: &str) -> bool {
     world.budgets.get(&id).is_some()
 }
 
-fn wanted<'w>(world: &'w World, now: Now, closing: &Closing) -> BTreeSet<(Id, &'w str)> {
+/// Namespace and name of a group, and a node where a sector needs its pods.
+type Guarded<'w> = (&'w str, &'w str, &'w str);
+
+/// What a budget of ours guards.
+fn of<'w>(id: &'w Id, budget: &'w PodDisruptionBudget) -> Option<Guarded<'w>> {
+    let group = budget.labels().get(labels::GROUP)?;
+    Some((
+        &id.namespace,
+        group,
+        budget.annotations().get(labels::NODE)?,
+    ))
+}
+
+fn wanted<'w>(world: &'w World, now: Now, closing: &Closing) -> HashSet<Guarded<'w>> {
     // Groups that delete want their files removed before their pods go.
     let deleting: BTreeSet<(&str, &str)> = world
         .groups
@@ -68,13 +76,13 @@ fn wanted<'w>(world: &'w World, now: Now, closing: &Closing) -> BTreeSet<(Id, &'
         .filter(|(_, g)| g.spec.drain.not_on_chain == NotOnChain::Delete)
         .map(|(id, _)| (id.namespace.as_str(), id.name.as_str()))
         .collect();
-    let mut wanted = BTreeSet::new();
+    let mut wanted = HashSet::new();
     for (id, sector) in world.sectors.iter() {
         if let Some(node) = super::node_of(sector)
             && is_needed(world, now, closing, &deleting, id, sector)
         {
-            let group = Id::new(&id.namespace, &sector.spec.group_ref.name);
-            wanted.insert((group, node));
+            let group = sector.spec.group_ref.name.as_str();
+            wanted.insert((id.namespace.as_str(), group, node));
         }
     }
     wanted

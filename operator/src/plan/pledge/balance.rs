@@ -11,7 +11,7 @@ use filstar_chain::types::AttoFil;
 use filstar_crds::{MessageKind, MinerNetwork, SealingGroup, Sector, SectorPhase};
 
 use super::gate::{Gate, Verdict};
-use super::readings::Reading;
+use super::readings::Readings;
 use super::text::{count, fil_down, fil_up};
 use crate::plan::message;
 use crate::world::{ChainFacts, Id, World};
@@ -72,7 +72,7 @@ struct Cost {
 
 impl Purses {
     /// What everybody has, and what the sealer pods ask to be kept.
-    pub(super) fn of(world: &World, readings: &[Reading]) -> Self {
+    pub(super) fn of(world: &World, readings: &Readings) -> Self {
         let mut this = Self::default();
         let mut keys: BTreeMap<Key, usize> = BTreeMap::new();
         for (id, miner) in world.miners.iter() {
@@ -127,7 +127,7 @@ impl Purses {
     }
 
     /// What the sealer pods of a Miner's groups ask its sender to keep.
-    fn keep(&mut self, world: &World, miner: &Id, purse: usize, readings: &[Reading]) {
+    fn keep(&mut self, world: &World, miner: &Id, purse: usize, readings: &Readings) {
         let Some(purse) = self.purses.get_mut(purse) else {
             return;
         };

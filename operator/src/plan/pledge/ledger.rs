@@ -11,9 +11,10 @@ use filstar_crds::{SealingGroup, Sector, SectorPhase};
 use super::balance::{Purses, phase};
 use super::gate::Verdict;
 use super::node_maintenance::Nodes;
+use super::readings::Readings;
 use super::scratch_space::Scratch;
 use super::store_space::Stores;
-use super::{chain_sync, gas_price, landing, node_maintenance, readings, sector_number, sizes};
+use super::{chain_sync, gas_price, landing, node_maintenance, sector_number, sizes};
 use crate::world::{Id, MinerFacts, World};
 
 /// Bookings of one plan.
@@ -23,6 +24,7 @@ pub struct Ledger {
     pub(super) scratch: Scratch,
     pub(super) stores: Stores,
     pub(super) purses: Purses,
+    /// Finished sectors that have not landed, by group.
     landing: BTreeMap<Id, usize>,
     /// Numbers that this plan gives, by Miner.
     pub(super) given: BTreeMap<Id, BTreeSet<u64>>,
@@ -44,27 +46,31 @@ pub(super) struct Asking<'a> {
 impl Ledger {
     /// What the world has booked.
     pub fn of(world: &World) -> Self {
-        let readings = readings::of(world);
-        let scratch = Scratch::of(world, &readings);
+        Self::with(world, &Readings::of(world))
+    }
+
+    /// The same, with what the sealers say, which the caller keeps.
+    pub(in crate::plan) fn with(world: &World, readings: &Readings) -> Self {
+        let scratch = Scratch::of(world, readings);
         let nodes = |(id, group): (&Id, &SealingGroup)| {
-            let mut nodes = Nodes::of(world, id, group);
+            let mut nodes = Nodes::of(world, id, group, readings);
             scratch.note(group, &mut nodes);
             (id.clone(), nodes)
         };
         let mut ledger = Self {
             nodes: world.groups.iter().map(nodes).collect(),
-            stores: Stores::of(&readings),
-            purses: Purses::of(world, &readings),
-            landing: landing::waiting(world),
+            stores: Stores::of(readings),
+            purses: Purses::of(world, readings),
             scratch,
             ..Self::default()
         };
         let mut queue = Vec::new();
+        let mut refs = Refs::default();
         for (id, sector) in world.sectors.iter() {
             if waits(sector) {
                 queue.push((id, sector));
             } else {
-                ledger.book_begun(world, id, sector);
+                ledger.book_begun(world, refs.of(id, sector), sector);
             }
         }
         queue.sort_by_key(|(id, s)| {
@@ -75,32 +81,40 @@ impl Ledger {
         ledger
     }
 
-    fn book_begun(&mut self, world: &World, id: &Id, sector: &Sector) {
-        let (group_id, miner_id) = refs(id, sector);
+    fn book_begun(&mut self, world: &World, (group_id, miner_id): (&Id, &Id), sector: &Sector) {
         let proof = sector.spec.seal_proof;
-        let left = sizes::scratch_left(proof, phase(sector));
+        let phase = phase(sector);
+        let left = sizes::scratch_left(proof, phase);
+        if phase == SectorPhase::Landing {
+            match self.landing.get_mut(group_id) {
+                Some(waiting) => *waiting += 1,
+                None => drop(self.landing.insert(group_id.clone(), 1)),
+            }
+        }
         if let Some(binding) = sector.status.as_ref().and_then(|s| s.binding.as_ref()) {
             self.scratch.book(&binding.node, &binding.scratch, left);
         }
-        if matches!(phase(sector), SectorPhase::Proving | SectorPhase::Removing) {
+        if matches!(phase, SectorPhase::Proving | SectorPhase::Removing) {
             return;
         }
-        if let Some(group) = world.groups.get(&group_id) {
+        if let Some(group) = world.groups.get(group_id) {
             self.stores
-                .book(world, &group_id, group, Some(sector), proof);
+                .book(world, group_id, group, Some(sector), proof);
         }
-        self.purses.book(world, &miner_id, Some(sector));
+        self.purses.book(world, miner_id, Some(sector));
     }
 
     /// Asks the gates for each sector of the queue.
     fn let_in(&mut self, world: &World, queue: &[(&Id, &Sector)]) {
         // A gate that is closed for one sector of a group is closed for all behind it: bookings only grow.
-        let mut closed: BTreeMap<Id, Verdict> = BTreeMap::new();
-        let mut facts: BTreeMap<Id, Option<MinerFacts>> = BTreeMap::new();
+        let mut closed: BTreeMap<&Id, Verdict> = BTreeMap::new();
+        let mut facts: BTreeMap<&Id, Option<MinerFacts>> = BTreeMap::new();
         for (id, sector) in queue {
-            let (group_id, miner_id) = refs(id, sector);
-            let found = world.groups.get(&group_id).zip(world.miners.get(&miner_id));
-            let Some((group, miner)) = found else {
+            let group = world
+                .groups
+                .find(&id.namespace, &sector.spec.group_ref.name);
+            let miner = world.miner_of(&id.namespace, &sector.spec.miner_ref.name);
+            let Some(((group_id, group), (miner_id, miner))) = group.zip(miner) else {
                 continue;
             };
             if sector.spec.paused
@@ -110,26 +124,26 @@ impl Ledger {
                 continue;
             }
             let asking = Asking {
-                id: &group_id,
+                id: group_id,
                 group,
-                miner_id: &miner_id,
+                miner_id,
                 miner,
             };
             let facts = facts
-                .entry(miner_id.clone())
+                .entry(miner_id)
                 .or_insert_with(|| MinerFacts::parse(miner).ok());
             let number = sector.spec.number.unsigned_abs();
             let own = facts.as_ref().and_then(|facts| {
-                let chain = world.chain(&miner_id);
+                let chain = world.chain(miner_id);
                 sector_number::of_sector(&miner_id.name, facts, chain, number)
             });
-            if let Some(verdict) = own.or_else(|| closed.get(&group_id).cloned()) {
+            if let Some(verdict) = own.or_else(|| closed.get(group_id).cloned()) {
                 self.held.insert((*id).clone(), verdict);
                 continue;
             }
             let verdicts = self.gates(world, asking);
             if let Some(verdict) = verdicts.into_iter().find(|v| !v.open) {
-                closed.insert(group_id.clone(), verdict.clone());
+                closed.insert(group_id, verdict.clone());
                 self.held.insert((*id).clone(), verdict);
             } else if let Some(node) = self.book_new(world, asking) {
                 self.kept.insert((*id).clone(), node);
@@ -230,9 +244,23 @@ fn waits(sector: &Sector) -> bool {
         && sector.metadata.deletion_timestamp.is_none()
 }
 
-fn refs(id: &Id, sector: &Sector) -> (Id, Id) {
-    (
-        Id::new(&id.namespace, &sector.spec.group_ref.name),
-        Id::new(&id.namespace, &sector.spec.miner_ref.name),
-    )
+/// Ids of a sector's group and Miner. Their memory is used again for the next sector.
+#[derive(Default)]
+struct Refs {
+    group: Id,
+    miner: Id,
+}
+
+impl Refs {
+    fn of(&mut self, id: &Id, sector: &Sector) -> (&Id, &Id) {
+        let spec = &sector.spec;
+        for (name, to) in [
+            (&spec.group_ref.name, &mut self.group),
+            (&spec.miner_ref.name, &mut self.miner),
+        ] {
+            to.namespace.clone_from(&id.namespace);
+            to.name.clone_from(name);
+        }
+        (&self.group, &self.miner)
+    }
 }

@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use filstar_crds::{LanePhase, SealingGroup, labels};
+use filstar_crds::{LanePhase, SealingGroup};
 use k8s_openapi::api::core::v1::Node;
-use kube::ResourceExt;
 
 use super::gate::{Gate, Verdict};
+use super::readings::Readings;
 use super::text::count;
 use crate::plan::drain::{Why, node_is_closing};
-use crate::world::pod::{is_live, is_ready};
 use crate::world::{Id, World, selects};
 
 /// Nodes named in one message.
@@ -31,7 +30,7 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// Of one group.
-    pub(super) fn of(world: &World, id: &Id, group: &SealingGroup) -> Self {
+    pub(super) fn of(world: &World, id: &Id, group: &SealingGroup, readings: &Readings) -> Self {
         let mut nodes = Self::default();
         let selected = |node: &Node| selects(&group.spec.node_selector, node);
         for (node_id, _) in world.nodes.iter().filter(|(_, n)| selected(n)) {
@@ -44,12 +43,9 @@ impl Nodes {
             let lane = group.spec.lanes.iter().find(|l| l.name == lane);
             lane.is_some_and(|l| l.phases.contains(&LanePhase::AddPiece))
         };
-        for (_, pod) in world.pods.in_namespace(&id.namespace) {
-            let ours = pod.labels().get(labels::GROUP) == Some(&id.name);
-            let lane = pod.labels().get(labels::LANE);
-            if ours && is_live(pod) && is_ready(pod) && lane.is_some_and(|l| begins(l)) {
-                let node = pod.spec.as_ref().and_then(|s| s.node_name.clone());
-                nodes.ready.extend(node);
+        for reading in readings.iter().filter(|r| r.ready && r.group == *id) {
+            if reading.lane.as_deref().is_some_and(begins) {
+                nodes.ready.insert(reading.node.clone());
             }
         }
         nodes

@@ -1,30 +1,67 @@
-//! What all sealers say of their disks, read once for a plan.
+//! What all sealers say of their disks, and which of them begin with sectors.
+//!
+//! Read once for each pod and kept from plan to plan: what follows from a pod alone changes only with the pod.
+
+use std::collections::BTreeMap;
 
 use filstar_crds::{Disks, labels};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::world::pod::is_live;
+use crate::world::pod::{is_live, is_ready};
 use crate::world::{Id, World};
 
 /// What one sealer pod says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reading {
     /// Its group.
     pub(super) group: Id,
+    /// Its lane.
+    pub(super) lane: Option<String>,
     /// Its node.
     pub(super) node: String,
+    /// Whether it is ready.
+    pub(super) ready: bool,
     /// Its disks; none while it has said nothing.
     pub(super) disks: Option<Disks>,
 }
 
-/// Of all live sealer pods that have a node.
-pub(super) fn of(world: &World) -> Vec<Reading> {
-    let pods = world.pods.iter().filter(|(_, pod)| is_live(pod));
-    pods.filter_map(|(id, pod)| {
-        let group = Id::new(&id.namespace, pod.labels().get(labels::GROUP)?);
-        let node = pod.spec.as_ref()?.node_name.clone()?;
-        let disks = Disks::of(pod.annotations());
-        Some(Reading { group, node, disks })
-    })
-    .collect()
+impl Reading {
+    /// Of a live sealer pod that has a node.
+    fn of(id: &Id, pod: &Pod) -> Option<Self> {
+        if !is_live(pod) {
+            return None;
+        }
+        Some(Self {
+            group: Id::new(&id.namespace, pod.labels().get(labels::GROUP)?),
+            lane: pod.labels().get(labels::LANE).cloned(),
+            node: pod.spec.as_ref()?.node_name.clone()?,
+            ready: is_ready(pod),
+            disks: Disks::of(pod.annotations()),
+        })
+    }
+}
+
+/// What all of them say, by pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Readings(BTreeMap<Id, Reading>);
+
+impl Readings {
+    /// Of all live sealer pods that have a node.
+    pub fn of(world: &World) -> Self {
+        let one = |(id, pod): (&Id, &Pod)| Some((id.clone(), Reading::of(id, pod)?));
+        Self(world.pods.iter().filter_map(one).collect())
+    }
+
+    /// Reads one pod again, or forgets it.
+    pub(in crate::plan) fn note(&mut self, world: &World, id: &Id) {
+        match world.pods.get(id).and_then(|pod| Reading::of(id, pod)) {
+            Some(reading) => drop(self.0.insert(id.clone(), reading)),
+            None => drop(self.0.remove(id)),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Reading> {
+        self.0.values()
+    }
 }

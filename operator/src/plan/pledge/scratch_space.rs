@@ -9,7 +9,7 @@ use filstar_crds::{SealProofName, SealingGroup};
 
 use super::gate::{Gate, Verdict};
 use super::node_maintenance::Nodes;
-use super::readings::Reading;
+use super::readings::Readings;
 use super::room::Room;
 use super::sizes;
 use super::text::{bytes, count, room_for};
@@ -28,10 +28,10 @@ pub(super) struct Scratch {
 
 impl Scratch {
     /// What the sealers of all groups say.
-    pub(super) fn of(world: &World, readings: &[Reading]) -> Self {
+    pub(super) fn of(world: &World, readings: &Readings) -> Self {
         let mut this = Self::default();
         let mut devices: BTreeMap<(&str, u64), usize> = BTreeMap::new();
-        for reading in readings {
+        for reading in readings.iter() {
             let disk = reading.disks.as_ref().and_then(|d| d.scratch.as_ref());
             let (Some(disk), Some(group)) = (disk, world.groups.get(&reading.group)) else {
                 continue;

@@ -8,7 +8,7 @@ use filstar_crds::{SealProofName, SealingGroup, Sector, SectorStore, StoreAccess
 use kube::ResourceExt;
 
 use super::gate::{Gate, Verdict};
-use super::readings::Reading;
+use super::readings::Readings;
 use super::room::Room;
 use super::scratch_space::state;
 use super::sizes;
@@ -28,9 +28,9 @@ pub(super) struct Stores {
 
 impl Stores {
     /// What the sealers say.
-    pub(super) fn of(readings: &[Reading]) -> Self {
+    pub(super) fn of(readings: &Readings) -> Self {
         let mut this = Self::default();
-        for reading in readings {
+        for reading in readings.iter() {
             let Some(disks) = &reading.disks else {
                 continue;
             };

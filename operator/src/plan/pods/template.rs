@@ -22,18 +22,34 @@ const USER: i64 = 65_532;
 
 /// Hashes of pods without making them: of all that pods of a lane share once, and of what differs for each.
 #[derive(Debug, Default)]
-pub(super) struct Hashes {
-    lanes: BTreeMap<(Id, usize), u64>,
-    stores: BTreeMap<Id, u64>,
+pub(super) struct Hashes<'w> {
+    groups: BTreeMap<&'w Id, GroupHashes<'w>>,
 }
 
-impl Hashes {
+/// What is the same for all pods of a group.
+#[derive(Debug, Default)]
+struct GroupHashes<'w> {
+    lanes: BTreeMap<usize, u64>,
+    /// Stores that the group selects, each with the hash of its volume.
+    stores: Vec<(&'w SectorStore, u64)>,
+}
+
+impl<'w> Hashes<'w> {
     /// The hash of one pod's template.
-    pub(super) fn of(&mut self, world: &World, planned: &Planned) -> Option<String> {
-        let group = world.groups.get(&planned.group)?;
+    pub(super) fn of(&mut self, world: &'w World, planned: &Planned) -> Option<String> {
+        let id = &planned.group;
+        let (id, group) = world.groups.find(&id.namespace, &id.name)?;
         let lane = group.spec.lanes.get(planned.lane)?;
-        let key = (planned.group.clone(), planned.lane);
-        let shared = *self.lanes.entry(key).or_insert_with(|| {
+        let of_group = self.groups.entry(id).or_insert_with(|| GroupHashes {
+            lanes: BTreeMap::new(),
+            stores: group_stores(world, id, group)
+                .map(|(name, store)| {
+                    let volume = format!("{name} {:?}", store.spec.volume);
+                    (store, names::fnv1a(volume.as_bytes()))
+                })
+                .collect(),
+        });
+        let shared = *of_group.lanes.entry(planned.lane).or_insert_with(|| {
             let none = PodPlan {
                 cpus: Vec::new(),
                 groups: Vec::new(),
@@ -45,38 +61,52 @@ impl Hashes {
             names::fnv1a(pod.to_string().as_bytes())
         });
         let place = &planned.plan;
-        let mut own = shared.to_le_bytes().to_vec();
-        own.extend_from_slice(planned.node.as_bytes());
-        own.extend_from_slice(&(place.cpus.len() as u64).to_le_bytes());
+        let mut hash = names::fnv1a(&shared.to_le_bytes());
+        hash = names::fnv1a_more(hash, planned.node.as_bytes());
+        hash = names::fnv1a_more(hash, &(place.cpus.len() as u64).to_le_bytes());
         if group.spec.placement.backend != Backend::Kubelet {
             // Where we choose the CPUs, others make another pod.
-            own.extend(place.cpus.iter().flat_map(|cpu| cpu.to_le_bytes()));
+            for cpu in &place.cpus {
+                hash = names::fnv1a_more(hash, &cpu.to_le_bytes());
+            }
         }
-        for (name, store) in sealer_stores(world, &planned.group, group, &planned.node) {
-            let id = Id::new(&planned.group.namespace, name);
-            let hash = self.stores.entry(id).or_insert_with(|| {
-                let volume = format!("{name} {:?}", store.spec.volume);
-                names::fnv1a(volume.as_bytes())
-            });
-            own.extend_from_slice(&hash.to_le_bytes());
+        if !of_group.stores.is_empty()
+            && let Some((_, node)) = world.nodes.find("", &planned.node)
+        {
+            for (store, volume) in &of_group.stores {
+                if selects(&store.spec.node_selector, node) {
+                    hash = names::fnv1a_more(hash, &volume.to_le_bytes());
+                }
+            }
         }
-        Some(format!("{:016x}", names::fnv1a(&own)))
+        Some(format!("{hash:016x}"))
     }
+}
+
+/// The stores that a group's pods mount where the node can.
+fn group_stores<'a>(
+    world: &'a World,
+    id: &'a Id,
+    group: &'a SealingGroup,
+) -> impl Iterator<Item = (&'a str, &'a SectorStore)> {
+    let selector = &group.spec.finalize.store_selector;
+    stores(world, &id.namespace)
+        .filter(|(_, s)| s.spec.access != StoreAccess::ReadOnly && selects(selector, *s))
 }
 
 /// The stores that a group's pods mount on a node.
 fn sealer_stores<'a>(
     world: &'a World,
     id: &'a Id,
-    group: &SealingGroup,
+    group: &'a SealingGroup,
     node: &str,
 ) -> Vec<(&'a str, &'a SectorStore)> {
-    let node = world.nodes.get(&Id::new("", node));
-    stores(world, &id.namespace, |store| {
-        store.spec.access != StoreAccess::ReadOnly
-            && selects(&group.spec.finalize.store_selector, store)
-            && node.is_some_and(|n| selects(&store.spec.node_selector, n))
-    })
+    let Some((_, node)) = world.nodes.find("", node) else {
+        return Vec::new();
+    };
+    group_stores(world, id, group)
+        .filter(|(_, store)| selects(&store.spec.node_selector, node))
+        .collect()
 }
 
 /// A pod of one lane at its place.
@@ -166,9 +196,9 @@ pub(super) fn prover(world: &World, id: &Id, batch: &PostBatch) -> Option<Pod> {
     let spec = &batch.spec;
     let (_, miner) = world.miner_of(&id.namespace, &spec.miner_ref.name)?;
     let facts = MinerFacts::parse(miner).ok()?;
-    let stores = stores(world, &id.namespace, |s| {
-        s.spec.access != StoreAccess::WriteOnly
-    });
+    let stores: Vec<_> = stores(world, &id.namespace)
+        .filter(|(_, s)| s.spec.access != StoreAccess::WriteOnly)
+        .collect();
     let mut volumes = vec![
         host_path("params", &spec.parameters_path),
         json!({"name": "tmp", "emptyDir": {}}),
@@ -326,14 +356,12 @@ fn host_path(name: &str, path: &str) -> Value {
 fn stores<'a>(
     world: &'a World,
     namespace: &'a str,
-    wanted: impl Fn(&SectorStore) -> bool,
-) -> Vec<(&'a str, &'a SectorStore)> {
+) -> impl Iterator<Item = (&'a str, &'a SectorStore)> {
     world
         .stores
         .in_namespace(namespace)
-        .filter(|(_, store)| store.metadata.deletion_timestamp.is_none() && wanted(store))
+        .filter(|(_, store)| store.metadata.deletion_timestamp.is_none())
         .map(|(id, store)| (id.name.as_str(), store))
-        .collect()
 }
 
 fn add_stores(

@@ -11,7 +11,8 @@ use filstar_chain::message::params::{
 use filstar_chain::node::{PreCommitInfo, PreCommitOnChainInfo};
 use filstar_chain::types::{AttoFil, Cid, Epoch, SectorNumber};
 use filstar_crds::{
-    ChainMessage, ChainMessageSpec, MessageKind, MessageState, Randomness, SectorPhase, TaskClass,
+    ChainMessage, ChainMessageSpec, MessageKind, MessageRefs, MessageState, Randomness,
+    SectorPhase, TaskClass,
 };
 
 use super::super::{message, names, policy};
@@ -402,7 +403,7 @@ fn wish(
         value: String::new(),
         sectors: vec![turn.sector.spec.number],
         deadline_epoch,
-        max_fee: message::max_fee(turn.world, &turn.miner_id, kind, 1)
+        max_fee: message::max_fee(turn.world, turn.miner_id, kind, 1)
             .map_err(|e| Wait::new("InvalidGasPolicy", e.to_string()))?
             .to_string(),
     };
@@ -420,6 +421,14 @@ fn wish(
 }
 
 fn note_message(turn: &mut Turn<'_>, kind: MessageKind, name: &str) {
+    let of = |refs: &MessageRefs| match kind {
+        MessageKind::PreCommit => refs.pre_commit.as_deref() == Some(name),
+        MessageKind::ProveCommit => refs.commit.as_deref() == Some(name),
+        MessageKind::WindowPost | MessageKind::DeclareRecovered => true,
+    };
+    if turn.next.messages.as_ref().is_some_and(of) {
+        return;
+    }
     let refs = turn.next.messages.get_or_insert_default();
     match kind {
         MessageKind::PreCommit => refs.pre_commit = Some(name.to_owned()),

@@ -24,7 +24,9 @@ pub(super) fn hold(turn: &mut Turn<'_>) -> Option<Wait> {
     }
     let node = turn.next.binding.as_ref().map_or("", |b| b.node.as_str());
     let why = request.why.of(node);
-    turn.next.task = None;
+    if turn.next.task.is_some() {
+        turn.next.task = None;
+    }
     Some(Wait::new(
         "NodeMaintenance",
         format!("{why}; the sector is not on chain, and {then}"),

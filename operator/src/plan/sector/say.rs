@@ -1,6 +1,6 @@
 //! What a sector's conditions say.
 
-use filstar_crds::{Sector, SectorPhase, SectorStatus, conditions, set_condition};
+use filstar_crds::{Sector, SectorPhase, SectorStatus, condition_says, conditions, set_condition};
 use kube::ResourceExt;
 
 use super::turn::Wait;
@@ -9,16 +9,36 @@ use crate::world::{Id, Now};
 
 /// Sets the conditions of a sector that waits for `wait`.
 pub(super) fn conditions(now: Now, sector: &Sector, next: &mut SectorStatus, wait: &Wait) {
-    let phase = next.phase.unwrap_or_default();
+    let states = states(next);
+    set(now, sector, next, states, wait);
+}
+
+/// Whether the conditions say so already.
+pub(super) fn is_said(generation: Option<i64>, status: &SectorStatus, wait: &Wait) -> bool {
+    KINDS.iter().zip(states(status)).all(|(kind, state)| {
+        condition_says(
+            &status.conditions,
+            kind,
+            state,
+            wait.reason,
+            &wait.message,
+            generation,
+        )
+    })
+}
+
+const KINDS: [&str; 3] = [
+    conditions::READY,
+    conditions::RECONCILING,
+    conditions::STALLED,
+];
+
+/// What each of [`KINDS`] is.
+fn states(status: &SectorStatus) -> [bool; 3] {
+    let phase = status.phase.unwrap_or_default();
     let ready = phase == SectorPhase::Proving;
     let stalled = phase == SectorPhase::Failed;
-    set(
-        now,
-        sector,
-        next,
-        (ready, !ready && !stalled, stalled),
-        wait,
-    );
+    [ready, !ready && !stalled, stalled]
 }
 
 /// A sector whose surroundings are wrong: only its conditions change.
@@ -27,7 +47,7 @@ pub(super) fn stalled(now: Now, id: &Id, sector: &Sector, wait: &Wait) -> Vec<Ac
     before.sealer = None;
     let mut next = before.clone();
     next.observed_generation = sector.metadata.generation;
-    set(now, sector, &mut next, (false, false, true), wait);
+    set(now, sector, &mut next, [false, false, true], wait);
     if next == before {
         return Vec::new();
     }
@@ -39,19 +59,8 @@ pub(super) fn stalled(now: Now, id: &Id, sector: &Sector, wait: &Wait) -> Vec<Ac
     }]
 }
 
-fn set(
-    now: Now,
-    sector: &Sector,
-    next: &mut SectorStatus,
-    states: (bool, bool, bool),
-    wait: &Wait,
-) {
-    let (ready, reconciling, stalled) = states;
-    for (kind, state) in [
-        (conditions::READY, ready),
-        (conditions::RECONCILING, reconciling),
-        (conditions::STALLED, stalled),
-    ] {
+fn set(now: Now, sector: &Sector, next: &mut SectorStatus, states: [bool; 3], wait: &Wait) {
+    for (kind, state) in KINDS.into_iter().zip(states) {
         set_condition(
             &mut next.conditions,
             kind,

@@ -1,5 +1,7 @@
 //! One look at one sector: what it is, what it may become, and what is wished for on the way.
 
+use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use filstar_chain::node::{PreCommitOnChainInfo, SectorOnChainInfo};
@@ -42,6 +44,39 @@ pub(super) enum Draw {
     Seed(i64),
 }
 
+/// A status to be. It is the sector's own until something is written to it: most sectors of a plan stay as they are.
+#[derive(Clone, Debug)]
+pub(super) struct Draft<'a>(Cow<'a, SectorStatus>);
+
+impl<'a> Draft<'a> {
+    fn of(status: Option<&'a SectorStatus>) -> Self {
+        Self(status.map_or_else(Cow::default, Cow::Borrowed))
+    }
+
+    /// Whether it says the same as the status that the sector has.
+    fn is_same(&self, before: Option<&SectorStatus>) -> bool {
+        match (&self.0, before) {
+            (Cow::Borrowed(_), _) => true,
+            (Cow::Owned(next), Some(before)) => next == before,
+            (Cow::Owned(next), None) => *next == SectorStatus::default(),
+        }
+    }
+}
+
+impl Deref for Draft<'_> {
+    type Target = SectorStatus;
+
+    fn deref(&self) -> &SectorStatus {
+        &self.0
+    }
+}
+
+impl DerefMut for Draft<'_> {
+    fn deref_mut(&mut self) -> &mut SectorStatus {
+        self.0.to_mut()
+    }
+}
+
 /// One look at one sector.
 pub(super) struct Turn<'a> {
     pub(super) world: &'a World,
@@ -50,13 +85,13 @@ pub(super) struct Turn<'a> {
     pub(super) ledger: &'a mut Ledger,
     pub(super) id: &'a Id,
     pub(super) sector: &'a Sector,
-    pub(super) miner_id: Id,
+    pub(super) miner_id: &'a Id,
     pub(super) miner: &'a Miner,
     pub(super) facts: Arc<MinerFacts>,
-    pub(super) group_id: Id,
+    pub(super) group_id: &'a Id,
     pub(super) group: &'a SealingGroup,
     /// The status to be: the operator's part.
-    pub(super) next: SectorStatus,
+    pub(super) next: Draft<'a>,
     pub(super) draw: Option<Draw>,
     /// Messages to wish for, before the status is written.
     pub(super) wishes: Vec<Action>,
@@ -71,14 +106,11 @@ impl<'a> Turn<'a> {
         sector: &'a Sector,
     ) -> Result<Self, Wait> {
         let (miner_id, miner, facts) = super::miner(world, bookings, id, sector)?;
-        let group_id = Id::new(&id.namespace, &sector.spec.group_ref.name);
-        let group = world.groups.get(&group_id).ok_or_else(|| {
+        let name = &sector.spec.group_ref.name;
+        let (group_id, group) = world.groups.find(&id.namespace, name).ok_or_else(|| {
             Wait::new(
                 "NoGroup",
-                format!(
-                    "there is no SealingGroup {} in this namespace; create it",
-                    group_id.name
-                ),
+                format!("there is no SealingGroup {name} in this namespace; create it"),
             )
         })?;
         if group.spec.miner_ref != sector.spec.miner_ref {
@@ -87,7 +119,7 @@ impl<'a> Turn<'a> {
                 "the SealingGroup seals for another Miner",
             ));
         }
-        let next = sector.status.clone().unwrap_or_default();
+        let next = Draft::of(sector.status.as_ref());
         let mut turn = Self {
             world,
             now,
@@ -123,11 +155,11 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn chain(&self) -> Result<&'a ChainFacts, Wait> {
-        self.world.chain(&self.miner_id).ok_or_else(|| {
+        self.world.chain(self.miner_id).ok_or_else(|| {
             let problem = self
                 .world
                 .chains
-                .get(&self.miner_id)
+                .get(self.miner_id)
                 .and_then(|v| v.problem.as_ref());
             match problem {
                 Some(problem) => Wait::new(problem.reason(), problem.message()),
@@ -210,21 +242,22 @@ impl<'a> Turn<'a> {
     /// Ends the turn: one write, or none when nothing changed.
     pub(super) fn finish(mut self, wait: &Wait) -> Vec<Action> {
         let mut actions = std::mem::take(&mut self.wishes);
-        self.next.observed_generation = self.sector.metadata.generation;
-        say::conditions(self.now, self.sector, &mut self.next, wait);
-        let same = match &self.sector.status {
-            Some(before) => self.next == *before,
-            None => self.next == SectorStatus::default(),
-        };
-        if same {
+        let generation = self.sector.metadata.generation;
+        if self.next.observed_generation != generation {
+            self.next.observed_generation = generation;
+        }
+        if !say::is_said(generation, &self.next, wait) {
+            say::conditions(self.now, self.sector, &mut self.next, wait);
+        }
+        if self.next.is_same(self.sector.status.as_ref()) {
             return actions;
         }
         // The sealer's part is not ours to write.
         self.next.sealer = None;
         let id = self.id.clone();
-        let status = Box::new(self.next);
+        let status = Box::new(self.next.0.into_owned());
         let resource_version = self.sector.resource_version().unwrap_or_default();
-        let miner = self.miner_id;
+        let miner = self.miner_id.clone();
         actions.push(match self.draw {
             None => Action::PatchSector {
                 id,

@@ -4,7 +4,6 @@ use filstar_crds::{
     Binding, Restart, SealerReport, SectorPhase, SectorStore, StoreAccess, StoreRef, Task,
     TaskClass, TaskKind, TaskResult, TaskState,
 };
-use kube::ResourceExt;
 
 use super::super::bookings::NoPlace;
 use super::turn::{Turn, Wait};
@@ -170,17 +169,14 @@ fn running(task: &Task) -> String {
 }
 
 fn pod_lives(turn: &Turn<'_>, task: &Task) -> bool {
-    let pod = turn
-        .world
-        .pods
-        .get(&Id::new(&turn.id.namespace, &task.pod_name));
-    pod.is_some_and(|p| p.uid().as_ref() == Some(&task.pod_uid) && pod::is_live(p))
+    let pod = turn.world.pods.find(&turn.id.namespace, &task.pod_name);
+    pod.is_some_and(|(_, p)| p.metadata.uid.as_ref() == Some(&task.pod_uid) && pod::is_live(p))
 }
 
 /// Binds a task to a pod and enters `phase` if that is a new one.
 fn bind(turn: &mut Turn<'_>, kind: TaskKind, phase: SectorPhase) -> Result<Wait, Wait> {
     let node = turn.next.binding.as_ref().map(|b| b.node.clone());
-    let (now, group_id, group) = (turn.now, &turn.group_id, turn.group);
+    let (now, group_id, group) = (turn.now, turn.group_id, turn.group);
     let place = if let Some(node) = node.as_deref() {
         turn.bookings
             .take(now, group_id, group, kind, Some(node), turn.id)
@@ -385,7 +381,7 @@ fn refuses(turn: &Turn<'_>, name: &str, store: &SectorStore, used: u32) -> Optio
     }
     let node = turn.next.binding.as_ref().map(|b| b.node.as_str());
     let volume = pod::store_volume(name);
-    let mut pods = turn.bookings.ready(&turn.group_id, node);
+    let mut pods = turn.bookings.ready(turn.group_id, node);
     let mounted = node.is_some()
         && pods.any(|id| {
             let pod = turn.world.pods.get(id);
