@@ -37,6 +37,10 @@ pub mod kinds {
     pub const FAULTS_READABLE: &str = "FaultsReadable";
     /// SectorStore: used up to its bound.
     pub const FULL: &str = "Full";
+    /// Sector: its task runs for longer than its lane allows. Absent while that never happened.
+    pub const TASK_OVERDUE: &str = "TaskOverdue";
+    /// SealingGroup: no task is overdue. Absent while no lane has `taskTimeouts`.
+    pub const TASKS_ON_TIME: &str = "TasksOnTime";
     /// SealingNode: the clock is disciplined and near the right time.
     pub const CLOCK_SYNCED: &str = "ClockSynced";
     /// SealingNode: all GPUs can be used.

@@ -57,8 +57,8 @@ pub use postbatch::{
 };
 pub use sealinggroup::{
     Backend, DrainSpec, Finalize, Lane, LaneCoreGroupOrder, LaneCoreGroups, LaneHugePages,
-    LanePageSize, LanePhase, NodeFit, Placement, PlacementPolicy, PodStatus, Refusal, Scratch,
-    SealingGroup, SealingGroupSpec, SealingGroupStatus,
+    LanePageSize, LanePhase, LaneTaskTimeout, NodeFit, Placement, PlacementPolicy, PodStatus,
+    Refusal, Scratch, SealingGroup, SealingGroupSpec, SealingGroupStatus,
 };
 pub use sealingnode::{
     CoreGroup, DiskKind, Gpu, GpuHealth, HugePages, Inventory, KubeletPolicies, Maintenance,

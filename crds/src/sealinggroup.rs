@@ -139,6 +139,8 @@ pub enum PlacementPolicy {
 
 /// One pod on each node of the group.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[x_kube(validation = Rule::new("!has(self.taskTimeouts) || self.taskTimeouts.all(t, t.phase in self.phases)")
+    .message("taskTimeouts names a phase that the lane does not have: name one of its phases"))]
 #[serde(rename_all = "camelCase")]
 pub struct Lane {
     /// Name, unique in the group.
@@ -200,6 +202,23 @@ pub struct Lane {
     #[serde(default = "default_one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1, max = 16))]
     pub tasks_per_gpu: u32,
+    /// How long a task may take, by phase; no bound for phases that are left out. A task over its time goes on, its
+    /// pod gets no new task until it ends, and Sector and group say so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 6))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["phase".into()]))]
+    pub task_timeouts: Vec<LaneTaskTimeout>,
+}
+
+/// The bound of a phase's tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneTaskTimeout {
+    /// The phase; one of the lane's.
+    pub phase: LanePhase,
+    /// The longest time from the sealer's start to its end, such as `6h`.
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    pub after: String,
 }
 
 #[expect(

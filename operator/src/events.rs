@@ -1,7 +1,9 @@
 //! Tells people what happened, as Kubernetes events. Best effort: nothing waits for an event, and none is missed
 //! by a decision.
 
-use filstar_crds::{MessageState, SealingNodeStatus, SectorPhase, conditions};
+use filstar_crds::{
+    MessageState, SealingNodeStatus, Sector, SectorPhase, SectorStatus, conditions,
+};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
@@ -10,6 +12,7 @@ use kube::{Resource, ResourceExt};
 use tokio::sync::mpsc;
 
 use crate::action::{Action, NodeChange, StatusPatch};
+use crate::plan::overdue;
 use crate::world::{Id, World};
 
 /// Events that wait to be published; more are dropped.
@@ -77,7 +80,9 @@ pub fn note(world: &World, action: &Action) -> Option<Note> {
         | Action::DrawSeed { id, status, .. } => {
             let sector = world.sectors.get(id)?;
             let before = sector.status.as_ref().and_then(|s| s.phase);
-            let phase = status.phase.filter(|phase| Some(*phase) != before)?;
+            let Some(phase) = status.phase.filter(|phase| Some(*phase) != before) else {
+                return overdue_note(sector, status);
+            };
             let failed = phase == SectorPhase::Failed;
             let failure = status.failure.as_ref().filter(|_| failed);
             let text = failure.map_or_else(
@@ -132,6 +137,17 @@ pub fn note(world: &World, action: &Action) -> Option<Note> {
         | Action::EnsureAccess { .. }
         | Action::CreatePod { .. } => None,
     }
+}
+
+/// A task that has just gone over its time.
+fn overdue_note(sector: &Sector, next: &SectorStatus) -> Option<Note> {
+    let before = sector.status.as_ref().map(|s| s.conditions.as_slice());
+    if before.and_then(overdue::condition).is_some() {
+        return None;
+    }
+    let late = overdue::condition(&next.conditions)?;
+    let text = late.message.clone();
+    Some(about(sector, true, "Seal", &late.reason, text))
 }
 
 /// One step of a drain.
@@ -215,7 +231,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use filstar_crds::{Sector, SectorStatus};
     use serde_json::json;
 
     use super::*;
@@ -243,6 +258,27 @@ mod tests {
             }),
             resource_version: "1".into(),
         }
+    }
+
+    #[test]
+    fn a_task_that_goes_over_its_time_is_told_once() {
+        let late = json!({"type": "TaskOverdue", "status": "True", "reason": "TaskOverdue", "message": "too long",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let late: Condition = serde_json::from_value(late).unwrap();
+        let mut action = patch(SectorPhase::Pc1);
+        let Action::PatchSector { status, .. } = &mut action else {
+            panic!("a patch of a sector")
+        };
+        status.conditions.push(late.clone());
+        let told = note(&world("PC1"), &action).unwrap();
+        assert_eq!((told.reason.as_str(), told.warning), ("TaskOverdue", true));
+        let mut known = world("PC1");
+        let id = Id::new("ns", "t01000-7");
+        let mut sector = known.sectors.get(&id).unwrap().clone();
+        sector.metadata.resource_version = Some("2".into());
+        sector.status.as_mut().unwrap().conditions.push(late);
+        known.sectors.apply(sector);
+        assert_eq!(note(&known, &action), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::plan::drain;
+use crate::plan::{drain, overdue};
 use crate::world::{Now, World};
 
 /// All figures.
@@ -39,6 +39,7 @@ pub struct Metrics {
     recovering: IntGaugeVec,
     gate_open: IntGaugeVec,
     last_pledge: IntGaugeVec,
+    overdue: IntGaugeVec,
     drains: IntGaugeVec,
     rounds: Gauge,
 }
@@ -144,6 +145,12 @@ impl Metrics {
                 "When the youngest sector of a group was created, in seconds since 1970.",
                 &["group"],
             )?,
+            overdue: gauges(
+                r,
+                "filstar_tasks_overdue",
+                "Tasks that run for longer than their lane allows, by group.",
+                &["group"],
+            )?,
             drains: gauges(
                 r,
                 "filstar_node_drain",
@@ -188,6 +195,7 @@ impl Metrics {
         self.observe_phases(world);
         self.observe_chains(world);
         self.observe_gates(world);
+        self.observe_overdue(world);
         self.observe_drains(world, now);
         self.rounds.set(now.as_duration().as_secs_f64());
     }
@@ -239,6 +247,19 @@ impl Metrics {
                 self.last_pledge
                     .with_label_values(&[id.as_str()])
                     .set(last.time.0.as_second());
+            }
+        }
+    }
+
+    fn observe_overdue(&self, world: &World) {
+        self.overdue.reset();
+        for (id, group) in world.groups.iter() {
+            if group.spec.lanes.iter().any(|l| !l.task_timeouts.is_empty()) {
+                let late = overdue::of_group(world, id).count();
+                let id = id.to_string();
+                self.overdue
+                    .with_label_values(&[id.as_str()])
+                    .set(count(late));
             }
         }
     }

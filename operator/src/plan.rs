@@ -9,6 +9,7 @@ pub mod drain;
 pub mod fleet;
 pub(crate) mod message;
 pub mod names;
+pub(crate) mod overdue;
 pub mod pledge;
 pub mod pods;
 pub(crate) mod policy;
@@ -112,7 +113,7 @@ impl Planner {
         }
         for id in &changes.sectors {
             let sector = world.sectors.get(id);
-            let node = bookings.enter(id, sector);
+            let node = bookings.enter(world, id, sector);
             if let (Some(sector), Some(node)) = (sector, node) {
                 let group = Id::new(&id.namespace, &sector.spec.group_ref.name);
                 again.extend(bookings.waiting(&group, &node, NEXT_IN_LINE));

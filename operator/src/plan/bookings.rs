@@ -4,18 +4,21 @@
 //! cores and GPUs have room for it, and a sector is bound to a node only if every step of its way fits a pod there:
 //! nothing starts that cannot finish. Who does not fit holds up nobody behind him.
 
+mod entered;
 mod key;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use filstar_crds::{Lane, LanePhase, SealingGroup, Sector, SectorPhase, Task, TaskKind, TaskState};
+use filstar_crds::{Lane, SealingGroup, Sector, TaskKind};
 use filstar_placement::{Full, Kind, Load};
 
 use super::drain::Closing;
 use super::fleet::Fleet;
+use super::overdue;
 use crate::world::{Changes, Id, Invalid, MinerFacts, Now, World};
+use entered::Entered;
 pub(super) use key::Key;
 use shelf::{Entry, Shelf};
 
@@ -36,17 +39,6 @@ struct Tasks {
     sectors: BTreeSet<Id>,
 }
 
-/// What one sector stands for in the books.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Entered {
-    /// Pod (uid) and kind of its unfinished task.
-    task: Option<(String, TaskKind)>,
-    /// The node that holds its work.
-    node: Option<String>,
-    /// The store that it is landing in.
-    landing: Option<Id>,
-}
-
 /// Why no pod takes a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoPlace {
@@ -58,6 +50,8 @@ pub(super) enum NoPlace {
     Starting(String),
     /// The pod is ready and waits its part of `startJitter`.
     Jitter(String),
+    /// A task there is over its time.
+    Overdue(String),
     /// On no node all steps of a sector's way fit; what is missing on the first.
     NoWay(String),
 }
@@ -96,7 +90,7 @@ impl Bookings {
             bookings.miners.insert(id.clone(), facts);
         }
         for (id, sector) in world.sectors.iter() {
-            bookings.enter(id, Some(sector));
+            bookings.enter(world, id, Some(sector));
         }
         for (id, group) in world.groups.iter() {
             let shelf = Shelf::new(world, id, group);
@@ -114,7 +108,7 @@ impl Bookings {
             self.note_pod(world, fleet, id, world.pods.get(id));
         }
         for id in std::mem::take(&mut self.promised).union(&changes.sectors) {
-            self.enter(id, world.sectors.get(id));
+            self.enter(world, id, world.sectors.get(id));
         }
         for (id, shelf) in &mut self.groups {
             if let Some(group) = world.groups.get(id) {
@@ -170,7 +164,12 @@ impl Bookings {
     }
 
     /// Takes a sector in as it is now, or out. Returns the node on which it was in work before.
-    pub(super) fn enter(&mut self, id: &Id, sector: Option<&Sector>) -> Option<String> {
+    pub(super) fn enter(
+        &mut self,
+        world: &World,
+        id: &Id,
+        sector: Option<&Sector>,
+    ) -> Option<String> {
         let old = self.sectors.remove(id).unwrap_or_default();
         self.exhausted.clear();
         if let Some((uid, kind)) = &old.task {
@@ -183,11 +182,7 @@ impl Bookings {
         let Some(sector) = sector else {
             return old.node;
         };
-        let new = Entered {
-            task: unfinished(sector).map(|t| (t.pod_uid.clone(), t.kind)),
-            node: in_work_on(sector).map(str::to_owned),
-            landing: landing_in(id, sector),
-        };
+        let new = Entered::of(world, id, sector);
         if let Some((uid, kind)) = &new.task {
             self.count_task(id, uid, *kind, true);
         }
@@ -233,6 +228,13 @@ impl Bookings {
     /// Whether a pod has no task.
     pub(super) fn is_idle(&self, uid: &str) -> bool {
         !self.pods.contains_key(uid)
+    }
+
+    /// Whether a task of a pod is over its time.
+    fn is_overdue(&self, uid: &str, now: Now) -> bool {
+        let sectors = self.pods.get(uid).into_iter().flat_map(|t| &t.sectors);
+        let mut ends = sectors.filter_map(|id| self.sectors.get(id)?.ends);
+        ends.any(|ends| now.wall >= ends)
     }
 
     /// Sectors that are landing in a store.
@@ -358,6 +360,7 @@ impl Bookings {
     fn book(&mut self, id: &Id, place: &Place, kind: TaskKind) {
         let task = Some((place.uid.clone(), kind));
         let entered = self.sectors.entry(id.clone()).or_default();
+        entered.ends = None;
         if let Some((uid, old)) = std::mem::replace(&mut entered.task, task) {
             self.count_task(id, &uid, old, false);
         }
@@ -393,6 +396,8 @@ impl Bookings {
             let total = load.total();
             if let Some(full) = full {
                 found = found.or(Err(NoPlace::Busy(entry.id.name.clone(), full)));
+            } else if computes(kind).is_some() && self.is_overdue(&entry.uid, now) {
+                found = found.or(Err(NoPlace::Overdue(entry.id.name.clone())));
             } else if computes(kind).is_some() && entry.waits(now) {
                 found = found.or(Err(NoPlace::Jitter(entry.id.name.clone())));
             } else if total < least {
@@ -447,41 +452,6 @@ fn computes(kind: TaskKind) -> Option<Kind> {
     }
 }
 
-/// A sector's task, if it is not finished.
-fn unfinished(sector: &Sector) -> Option<&Task> {
-    let status = sector.status.as_ref()?;
-    let task = status.task.as_ref()?;
-    let finished = status
-        .sealer
-        .as_ref()
-        .is_some_and(|report| report.task_id == task.id && report.state != TaskState::Running);
-    if finished { None } else { Some(task) }
-}
-
 fn allows(lane: &Lane, kind: TaskKind) -> bool {
-    let phase = match kind {
-        TaskKind::AddPiece => LanePhase::AddPiece,
-        TaskKind::Pc1 => LanePhase::Pc1,
-        TaskKind::Pc2 => LanePhase::Pc2,
-        TaskKind::C1 => LanePhase::C1,
-        TaskKind::C2 => LanePhase::C2,
-        TaskKind::Finalize | TaskKind::Land => LanePhase::Finalize,
-        TaskKind::Remove => return true,
-    };
-    lane.phases.contains(&phase)
-}
-
-/// The node that holds a sector's work, unless it is through.
-fn in_work_on(sector: &Sector) -> Option<&str> {
-    let status = sector.status.as_ref()?;
-    match status.phase {
-        Some(SectorPhase::Proving | SectorPhase::Removing) => None,
-        _ => Some(&status.binding.as_ref()?.node),
-    }
-}
-
-fn landing_in(id: &Id, sector: &Sector) -> Option<Id> {
-    let status = sector.status.as_ref()?;
-    let store = status.store.as_ref()?;
-    (status.phase == Some(SectorPhase::Landing)).then(|| Id::new(&id.namespace, &store.name))
+    overdue::phase(kind).is_none_or(|phase| lane.phases.contains(&phase))
 }

@@ -12,6 +12,7 @@ use kube::ResourceExt;
 
 use super::Say;
 use crate::plan::fleet::Fleet;
+use crate::plan::overdue;
 use crate::plan::pledge::{self, Verdict};
 use crate::plan::pods;
 use crate::world::pod::{condition, refusal};
@@ -93,6 +94,7 @@ pub(super) fn status(
     say_ready(&mut say, group, &next, (ready, wanted, fits.len()));
     say_pinned(&mut say, &next);
     say_pledge(&mut say, group, &gates, next.in_flight);
+    say_on_time(&mut say, world, id, group);
     next.conditions = conditions;
     (next != old).then_some(next)
 }
@@ -282,6 +284,31 @@ fn say_pinned(say: &mut Say<'_>, next: &SealingGroupStatus) {
             "Verified",
             "every sealer pod has the CPUs that it was promised, by the kernel's word",
         );
+    }
+}
+
+/// Nothing as long as no lane has a bound.
+fn say_on_time(say: &mut Say<'_>, world: &World, id: &Id, group: &SealingGroup) {
+    let kind = conditions::TASKS_ON_TIME;
+    let known = say.conditions.iter().any(|c| c.type_ == kind);
+    if !known && group.spec.lanes.iter().all(|l| l.task_timeouts.is_empty()) {
+        return;
+    }
+    let mut late = overdue::of_group(world, id);
+    let named: Vec<String> = late
+        .by_ref()
+        .take(NAMED)
+        .map(|(sector, why)| format!("{}: {}", sector.name, why.message))
+        .collect();
+    let more = match late.count() {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    if named.is_empty() {
+        say.set(kind, true, "OnTime", "no task is over its time");
+    } else {
+        let text = format!("{}{more}", named.join("; "));
+        say.set(kind, false, "TaskOverdue", &text);
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a sector's conditions say.
 
-use filstar_crds::{Sector, SectorPhase, SectorStatus, condition_says, conditions, set_condition};
+use filstar_crds::{
+    Sector, SectorPhase, SectorStatus, Task, condition_says, conditions, set_condition,
+};
 use kube::ResourceExt;
 
-use super::turn::Wait;
+use super::super::overdue;
+use super::turn::{Turn, Wait};
 use crate::action::Action;
 use crate::world::{Id, Now};
 
@@ -39,6 +42,41 @@ fn states(status: &SectorStatus) -> [bool; 3] {
     let ready = phase == SectorPhase::Proving;
     let stalled = phase == SectorPhase::Failed;
     [ready, !ready && !stalled, stalled]
+}
+
+/// Says whether the task that the sector has is over its time; nothing as long as that never happened.
+pub(super) fn overdue(turn: &mut Turn<'_>) {
+    let bound = overdue::bound(turn.world, turn.id, turn.group, turn.sector);
+    let goes_on = |task: &Option<Task>| turn.next.task == *task;
+    let same = turn
+        .sector
+        .status
+        .as_ref()
+        .is_some_and(|s| goes_on(&s.task));
+    let late = bound.filter(|bound| same && bound.is_over(turn.now));
+    let was = overdue::condition(&turn.next.conditions).is_some();
+    let (is, reason, text) = match &late {
+        Some(bound) => (true, "TaskOverdue", bound.sentence()),
+        None if was => (
+            false,
+            "OnTime",
+            "the task ended, or its lane allows more".to_owned(),
+        ),
+        None => return,
+    };
+    let (kind, generation) = (conditions::TASK_OVERDUE, turn.sector.metadata.generation);
+    if !condition_says(&turn.next.conditions, kind, is, reason, &text, generation) {
+        let (next, now) = (&mut *turn.next, turn.now.wall);
+        set_condition(
+            &mut next.conditions,
+            kind,
+            is,
+            reason,
+            &text,
+            generation,
+            now,
+        );
+    }
 }
 
 /// A sector whose surroundings are wrong: only its conditions change.

@@ -249,6 +249,7 @@ impl<'a> Turn<'a> {
         if !say::is_said(generation, &self.next, wait) {
             say::conditions(self.now, self.sector, &mut self.next, wait);
         }
+        say::overdue(&mut self);
         if self.next.is_same(self.sector.status.as_ref()) {
             return actions;
         }

@@ -232,6 +232,10 @@ fn no_place(no: NoPlace, kind: TaskKind, node: Option<&str>) -> Wait {
             "StartJitter",
             format!("pod {pod} waits its part of the lane's startJitter"),
         ),
+        NoPlace::Overdue(pod) => Wait::new(
+            "SealerOverdue",
+            format!("pod {pod} gets no new task while one there is over its time"),
+        ),
         NoPlace::NoWay(missing) => Wait::new(
             "CannotFinish",
             format!("no node can take the sector all its way; {missing}"),
