@@ -292,9 +292,11 @@ impl Bookings {
         match &found {
             Ok(place) => {
                 self.book(id, place, kind);
-                let node = place.node.clone();
-                self.count_node(Some(&node), true);
-                self.sectors.entry(id.clone()).or_default().node = Some(node);
+                // It may have been promised another node that it never came to.
+                let entered = self.sectors.entry(id.clone()).or_default();
+                let before = entered.node.replace(place.node.clone());
+                self.count_node(before.as_deref(), false);
+                self.count_node(Some(&place.node), true);
             }
             Err(problem) => drop(self.exhausted.insert(group_id.clone(), problem.clone())),
         }

@@ -24,7 +24,6 @@ use kube::ResourceExt;
 pub use claim::{Claim, OnChain, on_chain};
 pub(crate) use cordon::change;
 pub use cordon::{Mark, mark};
-pub(super) use request::request_at;
 pub use request::{Closing, Request, Why, node_is_closing, request};
 pub use view::{Blocked, Held, View, view};
 

@@ -15,6 +15,7 @@ use filstar_placement::{
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 
+use super::drain::Closing;
 use super::names;
 use super::pods::{Fit, lasting, passing};
 use crate::world::{Id, World, pod, selects};
@@ -89,38 +90,43 @@ impl Fleet {
     pub fn update(&mut self, world: &World) -> bool {
         let mut moved = false;
         let tenants = tenants(world);
+        let closing = Closing::of(world);
         let mut held = held(world);
-        let gone = |name: &String| world.nodes.find("", name).is_none();
-        let gone: Vec<String> = self.nodes.keys().filter(|n| gone(n)).cloned().collect();
-        for name in gone {
-            self.forget(&name);
-            moved = true;
-        }
+        // Nodes, what their agents say and what is known of them have the same order: all are gone through once.
+        let mut told = world.sealing_nodes.iter().peekable();
+        let mut known = self.nodes.iter().peekable();
+        let mut gone: Vec<String> = Vec::new();
+        let mut stale = Vec::new();
         for (id, node) in world.nodes.iter() {
+            while told.next_if(|(other, _)| *other < id).is_some() {}
+            while let Some((name, _)) = known.next_if(|(name, _)| **name < id.name) {
+                gone.push(name.clone());
+            }
+            let before = known.next_if(|(name, _)| **name == id.name);
             let here: Vec<&Tenant<'_>> = tenants
                 .iter()
                 .filter(|t| selects(&t.group.spec.node_selector, node))
                 .collect();
             let key = Key {
                 node: (node.uid(), node.resource_version()),
-                sealing_node: world
-                    .sealing_nodes
-                    .get(id)
-                    .and_then(ResourceExt::resource_version),
+                sealing_node: told
+                    .next_if(|(other, _)| *other == id)
+                    .and_then(|(_, object)| object.resource_version()),
                 tenants: here.iter().map(|t| t.key()).collect(),
                 held: held.remove(id.name.as_str()).unwrap_or_default(),
-                pause: passing(world, id, node),
+                pause: passing(&closing, &id.name, node),
             };
-            if self
-                .nodes
-                .get(&id.name)
-                .is_some_and(|known| known.key == key)
-            {
-                continue;
+            let same = before.map_or(here.is_empty(), |(_, known)| known.key == key);
+            if !same {
+                stale.push((id, node, here, key));
             }
-            if here.is_empty() && !self.nodes.contains_key(&id.name) {
-                continue;
-            }
+        }
+        gone.extend(known.map(|(name, _)| name.clone()));
+        for name in gone {
+            self.forget(&name);
+            moved = true;
+        }
+        for (id, node, here, key) in stale {
             let before = self.forget(&id.name);
             if !here.is_empty() {
                 self.plan_node(world, node, &id.name, here, key);

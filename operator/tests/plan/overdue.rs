@@ -16,11 +16,17 @@ fn begun() -> World {
     let mut group = group();
     group.metadata.resource_version = Some("2".into());
     group.spec.lanes[0].concurrency = Count::Number(2);
+    group.spec.lanes[0].cpus = 2;
     group.spec.lanes[0].task_timeouts = vec![LaneTaskTimeout {
         phase: LanePhase::Pc1,
         after: "10m".into(),
     }];
     world.groups.apply(group);
+    let mut node = node("node-a");
+    node.metadata.resource_version = Some("2".into());
+    let two = serde_json::from_value(json!({"cpu": "2", "memory": "8Gi"}));
+    node.status.as_mut().unwrap().allocatable = two.unwrap();
+    world.nodes.apply(node);
     let report = json!({"state": "Running", "started": at(0).wall.to_string()});
     world.sectors.apply(with_task(
         sector(SectorPhase::Pc1),
@@ -76,8 +82,8 @@ fn a_task_within_its_time_says_nothing_and_its_pod_takes_another() {
 fn a_task_over_its_time_says_so_and_its_pod_takes_no_other() {
     let actions = plan(&begun(), at(600));
     let first = of(&actions, "t01000-0").unwrap();
-    let (is, reason, text) = condition(&first, conditions::TASK_OVERDUE).unwrap();
-    assert_eq!((is.as_str(), reason.as_str()), ("True", "TaskOverdue"));
+    let (is, why, text) = condition(&first, conditions::TASK_OVERDUE).unwrap();
+    assert_eq!((is.as_str(), why.as_str()), ("True", "TaskOverdue"));
     assert!(
         text.contains("longer than the 10m that lane seal allows"),
         "{text}"

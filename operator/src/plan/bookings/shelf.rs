@@ -152,12 +152,8 @@ impl Shelf {
     /// All pods, or those on one node.
     pub(super) fn entries<'a>(&'a self, node: Option<&'a str>) -> impl Iterator<Item = &'a Entry> {
         let one = node.and_then(|n| self.nodes.get(n)).into_iter().flatten();
-        let all = self
-            .nodes
-            .values()
-            .filter(move |_| node.is_none())
-            .flatten();
-        one.chain(all)
+        let all = node.is_none().then(|| self.nodes.values().flatten());
+        one.chain(all.into_iter().flatten())
     }
 
     pub(super) fn post_due(&self, node: &str) -> bool {

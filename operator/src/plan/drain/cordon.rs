@@ -1,12 +1,14 @@
 //! The cordon of nodes in maintenance. Ours is marked, so that only ours is undone.
 
+use std::collections::BTreeSet;
+
 use filstar_crds::annotations;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
-use super::request::{is_cordoned, maintenance};
+use super::request::is_cordoned;
 use crate::action::{Action, NodeChange};
-use crate::world::World;
+use crate::world::{Id, World};
 
 /// What we wrote on a Node about its cordon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +54,11 @@ pub(crate) fn change(in_maintenance: bool, node: &Node) -> Option<NodeChange> {
 }
 
 pub(super) fn plan(world: &World) -> Vec<Action> {
-    let one = |(id, node): (&crate::world::Id, &Node)| {
-        let change = change(maintenance(world, id).is_some(), node)?;
+    let wishes = world.sealing_nodes.iter();
+    let wishes = wishes.filter(|(_, object)| object.spec.maintenance.is_some());
+    let maintained: BTreeSet<&Id> = wishes.map(|(id, _)| id).collect();
+    let one = |(id, node): (&Id, &Node)| {
+        let change = change(maintained.contains(id), node)?;
         Some(Action::PatchNode {
             id: id.clone(),
             uid: node.uid()?,

@@ -67,10 +67,17 @@ impl Request {
 pub struct Closing(BTreeMap<String, Request>);
 
 impl Closing {
-    /// All of them.
+    /// All of them. Nodes are many and these are few: none is looked up that nobody speaks of.
     pub fn of(world: &World) -> Self {
-        let one = |(id, _): (&Id, _)| Some((id.name.clone(), request_at(world, id)?));
-        Self(world.nodes.iter().filter_map(one).collect())
+        let maintained = world.sealing_nodes.iter();
+        let maintained = maintained.filter(|(_, object)| object.spec.maintenance.is_some());
+        let cordoned = world.nodes.iter().filter(|(_, node)| is_cordoned(node));
+        let all = maintained
+            .map(|(id, _)| id)
+            .chain(cordoned.map(|(id, _)| id));
+        let there = all.filter(|id| world.nodes.get(id).is_some());
+        let one = |id: &Id| Some((id.name.clone(), request_at(world, id)?));
+        Self(there.filter_map(one).collect())
     }
 
     /// The wish for one node.
@@ -96,8 +103,8 @@ pub fn request(world: &World, node: &str) -> Option<Request> {
     request_at(world, &Id::new("", node))
 }
 
-/// The same, by the node's id.
-pub(in crate::plan) fn request_at(world: &World, id: &Id) -> Option<Request> {
+/// The same, by the id of the node.
+fn request_at(world: &World, id: &Id) -> Option<Request> {
     maintenance(world, id).or_else(|| {
         let node = world.nodes.get(id)?;
         is_cordoned(node).then_some(Request {

@@ -15,6 +15,7 @@ use super::readings::Readings;
 use super::scratch_space::Scratch;
 use super::store_space::Stores;
 use super::{chain_sync, gas_price, landing, node_maintenance, sector_number, sizes};
+use crate::plan::drain::Closing;
 use crate::world::{Id, MinerFacts, World};
 
 /// Bookings of one plan.
@@ -52,8 +53,9 @@ impl Ledger {
     /// The same, with what the sealers say, which the caller keeps.
     pub(in crate::plan) fn with(world: &World, readings: &Readings) -> Self {
         let scratch = Scratch::of(world, readings);
+        let closing = Closing::of(world);
         let nodes = |(id, group): (&Id, &SealingGroup)| {
-            let mut nodes = Nodes::of(world, id, group, readings);
+            let mut nodes = Nodes::of(world, id, group, &closing, readings);
             scratch.note(group, &mut nodes);
             (id.clone(), nodes)
         };

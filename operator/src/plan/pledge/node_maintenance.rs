@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use super::gate::{Gate, Verdict};
 use super::readings::Readings;
 use super::text::count;
-use crate::plan::drain::{Why, node_is_closing};
+use crate::plan::drain::{Closing, Why};
 use crate::world::{Id, World, selects};
 
 /// Nodes named in one message.
@@ -30,11 +30,17 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// Of one group.
-    pub(super) fn of(world: &World, id: &Id, group: &SealingGroup, readings: &Readings) -> Self {
+    pub(super) fn of(
+        world: &World,
+        id: &Id,
+        group: &SealingGroup,
+        closing: &Closing,
+        readings: &Readings,
+    ) -> Self {
         let mut nodes = Self::default();
         let selected = |node: &Node| selects(&group.spec.node_selector, node);
         for (node_id, _) in world.nodes.iter().filter(|(_, n)| selected(n)) {
-            match closing(world, &node_id.name, group) {
+            match closed(closing, &node_id.name, group) {
                 Some(why) => drop(nodes.closed.insert(node_id.name.clone(), why)),
                 None => drop(nodes.open.insert(node_id.name.clone())),
             }
@@ -58,8 +64,8 @@ impl Nodes {
 }
 
 /// Why a node gets no new sectors.
-fn closing(world: &World, node: &str, group: &SealingGroup) -> Option<String> {
-    match node_is_closing(world, node) {
+fn closed(closing: &Closing, node: &str, group: &SealingGroup) -> Option<String> {
+    match closing.get(node).map(|request| &request.why) {
         Some(Why::Maintenance(Some(why))) => Some(format!("is in maintenance ({why})")),
         Some(Why::Maintenance(None)) => Some("is in maintenance".into()),
         _ if group.spec.pledge.exclude_nodes.iter().any(|n| n == node) => {

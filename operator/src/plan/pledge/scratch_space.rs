@@ -32,8 +32,10 @@ impl Scratch {
         let mut this = Self::default();
         let mut devices: BTreeMap<(&str, u64), usize> = BTreeMap::new();
         for reading in readings.iter() {
-            let disk = reading.disks.as_ref().and_then(|d| d.scratch.as_ref());
-            let (Some(disk), Some(group)) = (disk, world.groups.get(&reading.group)) else {
+            let Some(disk) = reading.disks.as_ref().and_then(|d| d.scratch.as_ref()) else {
+                continue;
+            };
+            let Some(group) = world.groups.get(&reading.group) else {
                 continue;
             };
             let next = this.rooms.len();

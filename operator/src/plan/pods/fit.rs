@@ -3,7 +3,7 @@
 use filstar_crds::{PostBatch, SealingGroup, Toleration};
 use k8s_openapi::api::core::v1::{Node, Taint};
 
-use crate::plan::drain;
+use crate::plan::drain::Closing;
 use crate::plan::fleet::Fleet;
 use crate::world::{Id, World, selects};
 
@@ -33,8 +33,8 @@ pub(in crate::plan) fn takes_prover(batch: &PostBatch, node: &Node) -> bool {
 }
 
 /// What keeps new pods away for a while, and leaves those that are there.
-pub(in crate::plan) fn passing(world: &World, id: &Id, node: &Node) -> Option<String> {
-    let closing = drain::request_at(world, id).map(|request| request.why.to_string());
+pub(in crate::plan) fn passing(closing: &Closing, name: &str, node: &Node) -> Option<String> {
+    let closing = closing.get(name).map(|request| request.why.to_string());
     closing.or_else(|| not_ready(node))
 }
 

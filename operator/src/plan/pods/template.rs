@@ -70,13 +70,16 @@ impl<'w> Hashes<'w> {
                 hash = names::fnv1a_more(hash, &cpu.to_le_bytes());
             }
         }
-        if !of_group.stores.is_empty()
-            && let Some((_, node)) = world.nodes.find("", &planned.node)
-        {
-            for (store, volume) in &of_group.stores {
-                if selects(&store.spec.node_selector, node) {
-                    hash = names::fnv1a_more(hash, &volume.to_le_bytes());
-                }
+        // Nodes are many: one is looked up only where a store chooses among them.
+        let chosen = |s: &(&SectorStore, u64)| !s.0.spec.node_selector.is_empty();
+        let choosy = of_group.stores.iter().any(chosen);
+        let node = choosy
+            .then(|| world.nodes.find("", &planned.node))
+            .flatten();
+        for (store, volume) in &of_group.stores {
+            let selector = &store.spec.node_selector;
+            if selector.is_empty() || node.is_some_and(|(_, n)| selects(selector, n)) {
+                hash = names::fnv1a_more(hash, &volume.to_le_bytes());
             }
         }
         Some(format!("{hash:016x}"))
