@@ -14,10 +14,11 @@ pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
         let Some(status) = &sector.status else {
             continue;
         };
-        let done = status.phase == Some(SectorPhase::Proving);
+        if status.phase != Some(SectorPhase::Proving) {
+            continue;
+        }
         let since = status.timeline.last().map(|t| t.started.0);
-        if done
-            && sector.metadata.deletion_timestamp.is_none()
+        if sector.metadata.deletion_timestamp.is_none()
             && over(
                 world,
                 &id.namespace,

@@ -54,6 +54,9 @@ pub(super) fn claim<'c>(
     id: &Id,
     sector: &Sector,
 ) -> Option<(&'c Request, Claim)> {
+    if closing.is_empty() {
+        return None;
+    }
     let request = closing.get(node_of(sector)?)?;
     Some((request, claim::claim(world, now, request, id, sector)))
 }

@@ -85,6 +85,11 @@ impl Closing {
         self.0.get(node)
     }
 
+    /// Whether nobody wishes for anything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Nodes with their wishes.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Request)> {
         self.0

@@ -246,7 +246,7 @@ fn waits(sector: &Sector) -> bool {
         && sector.metadata.deletion_timestamp.is_none()
 }
 
-/// Ids of a sector's group and Miner. Their memory is used again for the next sector.
+/// Ids of a sector's group and Miner. Those of the sector before are nearly always the same.
 #[derive(Default)]
 struct Refs {
     group: Id,
@@ -260,8 +260,9 @@ impl Refs {
             (&spec.group_ref.name, &mut self.group),
             (&spec.miner_ref.name, &mut self.miner),
         ] {
-            to.namespace.clone_from(&id.namespace);
-            to.name.clone_from(name);
+            if to.namespace != id.namespace || to.name != *name {
+                *to = Id::new(&id.namespace, name);
+            }
         }
         (&self.group, &self.miner)
     }

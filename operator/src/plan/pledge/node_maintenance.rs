@@ -50,7 +50,7 @@ impl Nodes {
             lane.is_some_and(|l| l.phases.contains(&LanePhase::AddPiece))
         };
         for reading in readings.iter().filter(|r| r.ready && r.group == *id) {
-            if reading.lane.as_deref().is_some_and(begins) {
+            if reading.lane.as_deref().is_some_and(begins) && !nodes.ready.contains(&reading.node) {
                 nodes.ready.insert(reading.node.clone());
             }
         }
