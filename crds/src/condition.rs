@@ -104,7 +104,7 @@ pub fn set_condition(
 
 /// Whether a condition says this already: [`set_condition`] would change nothing.
 pub fn condition_says(
-    conditions: &Conditions,
+    conditions: &[Condition],
     kind: &str,
     status: bool,
     reason: &str,

@@ -312,12 +312,12 @@ fn tenants(world: &World) -> Vec<Tenant<'_>> {
 fn held(world: &World) -> BTreeMap<&str, Vec<Held>> {
     let mut held: BTreeMap<&str, Vec<Held>> = BTreeMap::new();
     for (id, pod) in world.pods.iter() {
+        let Some((node, hold)) = holds(id, pod) else {
+            continue;
+        };
         // A pod that leaves may still compute.
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        if matches!(phase, Some("Failed" | "Succeeded")) {
-            continue;
-        }
-        if let Some((node, hold)) = holds(id, pod) {
+        if !matches!(phase, Some("Failed" | "Succeeded")) {
             held.entry(node).or_default().push(hold);
         }
     }

@@ -135,7 +135,7 @@ impl Purses {
             if group.spec.miner_ref.name != miner.name {
                 continue;
             }
-            let pods = readings.iter().filter(|r| r.group == *id).count();
+            let pods = readings.of_group(id).count();
             if let Ok(each) = per_pod(group)
                 && !each.is_zero()
             {

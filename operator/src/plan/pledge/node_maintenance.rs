@@ -49,7 +49,7 @@ impl Nodes {
             let lane = group.spec.lanes.iter().find(|l| l.name == lane);
             lane.is_some_and(|l| l.phases.contains(&LanePhase::AddPiece))
         };
-        for reading in readings.iter().filter(|r| r.ready && r.group == *id) {
+        for reading in readings.of_group(id).filter(|r| r.ready) {
             if reading.lane.as_deref().is_some_and(begins) && !nodes.ready.contains(&reading.node) {
                 nodes.ready.insert(reading.node.clone());
             }

@@ -42,26 +42,45 @@ impl Reading {
     }
 }
 
-/// What all of them say, by pod.
+/// What all of them say, by group and pod.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Readings(BTreeMap<Id, Reading>);
+pub struct Readings(BTreeMap<Id, BTreeMap<Id, Reading>>);
 
 impl Readings {
     /// Of all live sealer pods that have a node.
     pub fn of(world: &World) -> Self {
-        let one = |(id, pod): (&Id, &Pod)| Some((id.clone(), Reading::of(id, pod)?));
-        Self(world.pods.iter().filter_map(one).collect())
+        let mut this = Self::default();
+        for (id, pod) in world.pods.iter() {
+            this.put(id, Reading::of(id, pod));
+        }
+        this
+    }
+
+    fn put(&mut self, id: &Id, reading: Option<Reading>) {
+        if let Some(reading) = reading {
+            let group = match self.0.get_mut(&reading.group) {
+                Some(group) => group,
+                None => self.0.entry(reading.group.clone()).or_default(),
+            };
+            group.insert(id.clone(), reading);
+        }
     }
 
     /// Reads one pod again, or forgets it.
     pub(in crate::plan) fn note(&mut self, world: &World, id: &Id) {
-        match world.pods.get(id).and_then(|pod| Reading::of(id, pod)) {
-            Some(reading) => drop(self.0.insert(id.clone(), reading)),
-            None => drop(self.0.remove(id)),
+        for group in self.0.values_mut() {
+            group.remove(id);
         }
+        let reading = world.pods.get(id).and_then(|pod| Reading::of(id, pod));
+        self.put(id, reading);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Reading> {
-        self.0.values()
+        self.0.values().flat_map(BTreeMap::values)
+    }
+
+    /// Those of one group.
+    pub(super) fn of_group(&self, group: &Id) -> impl Iterator<Item = &Reading> {
+        self.0.get(group).into_iter().flat_map(BTreeMap::values)
     }
 }

@@ -18,16 +18,21 @@ pub(super) fn conditions(now: Now, sector: &Sector, next: &mut SectorStatus, wai
 
 /// Whether the conditions say so already.
 pub(super) fn is_said(generation: Option<i64>, status: &SectorStatus, wait: &Wait) -> bool {
-    KINDS.iter().zip(states(status)).all(|(kind, state)| {
-        condition_says(
-            &status.conditions,
-            kind,
-            state,
-            wait.reason,
-            &wait.message,
-            generation,
-        )
-    })
+    // They were written in this order, and others behind them.
+    KINDS
+        .iter()
+        .zip(states(status))
+        .enumerate()
+        .all(|(at, (kind, state))| {
+            condition_says(
+                status.conditions.get(at..).unwrap_or_default(),
+                kind,
+                state,
+                wait.reason,
+                &wait.message,
+                generation,
+            )
+        })
 }
 
 const KINDS: [&str; 3] = [
