@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn progress_says_part_rate_and_time_left() {
-        let (nodes, taken) = (1 << 30, Duration::from_secs(360));
+        let (nodes, taken) = (1 << 30, Duration::from_mins(6));
         let whole = 13 * nodes;
         let said = in_words(whole / 4, whole, nodes, taken);
         assert_eq!(said, "PC2: tree-c, 25 %, 0.75 million nodes/s, 18 min left");
