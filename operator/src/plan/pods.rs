@@ -8,6 +8,7 @@ mod fit;
 pub mod refusals;
 mod template;
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use filstar_crds::{annotations, labels};
@@ -38,10 +39,14 @@ pub(super) fn plan(world: &World, now: Now, fleet: &Fleet, bookings: &Bookings) 
     let mut there = world.pods.iter().peekable();
     let mut others = Vec::new();
     for (id, planned) in fleet.pods() {
-        while let Some(other) = there.next_if(|(other, _)| *other < id) {
-            others.push(other);
+        let mut found = None;
+        while let Some((other, _)) = there.peek() {
+            match other.cmp(&id) {
+                Ordering::Less => others.extend(there.next()),
+                Ordering::Equal => found = there.next(),
+                Ordering::Greater => break,
+            }
         }
-        let found = there.next_if(|(other, _)| *other == id);
         if planned.wanted {
             let found = found.map(|(_, pod)| pod);
             actions.extend(sealer(

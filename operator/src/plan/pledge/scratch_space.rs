@@ -46,8 +46,12 @@ impl Scratch {
                 Some(room) => room.also(disk),
                 None => this.rooms.push(Room::of(disk)),
             }
-            let folders = this.folders.entry(reading.node.clone()).or_default();
-            folders.insert(group.spec.scratch.host_path.clone(), index);
+            // Most pods say what another one of their node has said: nothing is copied for them.
+            let folder = &group.spec.scratch.host_path;
+            if this.index(&reading.node, folder) != Some(index) {
+                let folders = this.folders.entry(reading.node.clone()).or_default();
+                folders.insert(folder.clone(), index);
+            }
         }
         this
     }

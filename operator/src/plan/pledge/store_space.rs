@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use filstar_crds::{SealProofName, SealingGroup, Sector, SectorStore, StoreAccess};
+use filstar_crds::{Disk, SealProofName, SealingGroup, Sector, SectorStore, StoreAccess};
 use kube::ResourceExt;
 
 use super::gate::{Gate, Verdict};
@@ -21,9 +21,20 @@ const NAMED: usize = 3;
 /// All stores that sealers mount.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stores {
-    rooms: BTreeMap<Id, Room>,
-    /// Stores that pods of a group mount.
-    mounted: BTreeMap<Id, Vec<Id>>,
+    rooms: Vec<Room>,
+    /// Which of them a store is.
+    places: BTreeMap<Id, usize>,
+    /// Stores that pods of a group mount, each with its place among the rooms.
+    mounted: BTreeMap<Id, Vec<(Id, usize)>>,
+}
+
+/// A store that a group's sectors can land in.
+struct Usable<'a> {
+    id: &'a Id,
+    place: usize,
+    room: &'a Room,
+    /// Its bound, in percent.
+    max: u32,
 }
 
 impl Stores {
@@ -31,22 +42,36 @@ impl Stores {
     pub(super) fn of(readings: &Readings) -> Self {
         let mut this = Self::default();
         for reading in readings.iter() {
-            let Some(disks) = &reading.disks else {
-                continue;
-            };
-            let mounted = this.mounted.entry(reading.group.clone()).or_default();
-            for (name, disk) in &disks.stores {
-                let store = Id::new(&reading.group.namespace, name);
-                if !mounted.contains(&store) {
-                    mounted.push(store.clone());
+            let stores = reading.disks.iter().flat_map(|d| &d.stores);
+            for (name, disk) in stores {
+                let known = this.mounted_as(&reading.group, name);
+                match known.and_then(|place| this.rooms.get_mut(place)) {
+                    Some(room) => room.also(disk),
+                    None => this.mount(&reading.group, name, disk),
                 }
-                this.rooms
-                    .entry(store)
-                    .and_modify(|room| room.also(disk))
-                    .or_insert_with(|| Room::of(disk));
             }
         }
         this
+    }
+
+    /// The place of a store that pods of a group are known to mount.
+    fn mounted_as(&self, group: &Id, name: &str) -> Option<usize> {
+        let mut mounted = self.mounted.get(group)?.iter();
+        mounted
+            .find(|(id, _)| id.name == name)
+            .map(|(_, place)| *place)
+    }
+
+    fn mount(&mut self, group: &Id, name: &str, disk: &Disk) {
+        let store = Id::new(&group.namespace, name);
+        let next = self.rooms.len();
+        let place = *self.places.entry(store.clone()).or_insert(next);
+        match self.rooms.get_mut(place) {
+            Some(room) => room.also(disk),
+            None => self.rooms.push(Room::of(disk)),
+        }
+        let mounted = self.mounted.entry(group.clone()).or_default();
+        mounted.push((store, place));
     }
 
     /// Books a sector on the store that it has, or on the one of its group with most room.
@@ -66,33 +91,41 @@ impl Stores {
         if chosen.is_some_and(|s| s.landed) {
             return;
         }
-        let store = match chosen {
-            Some(store) => Some(Id::new(&group_id.namespace, &store.name)),
+        let place = match chosen {
+            Some(store) => {
+                let id = Id::new(&group_id.namespace, &store.name);
+                self.places.get(&id).copied()
+            }
             None => self
                 .usable(world, group_id, group)
-                .max_by_key(|(_, room, max)| room.left(*max))
-                .map(|(id, _, _)| id.clone()),
+                .max_by_key(|usable| usable.room.left(usable.max))
+                .map(|usable| usable.place),
         };
-        if let Some(room) = store.and_then(|id| self.rooms.get_mut(&id)) {
+        if let Some(room) = place.and_then(|place| self.rooms.get_mut(place)) {
             room.book(sizes::store(proof));
         }
     }
 
-    /// Stores that a group's sectors can land in, with their room and their bound in percent.
+    /// Stores that a group's sectors can land in.
     fn usable<'a>(
         &'a self,
         world: &'a World,
         group_id: &'a Id,
         group: &'a SealingGroup,
-    ) -> impl Iterator<Item = (&'a Id, &'a Room, u32)> {
+    ) -> impl Iterator<Item = Usable<'a>> {
         let mounted = self.mounted.get(group_id).into_iter().flatten();
-        mounted.filter_map(move |id| {
+        mounted.filter_map(move |(id, place)| {
             let store = world.stores.get(id).filter(|s| takes(group, s))?;
             let max = store
                 .spec
                 .max_used_percent
                 .min(group.spec.pledge.gates.store_space.max_used_percent);
-            Some((id, self.rooms.get(id)?, max))
+            Some(Usable {
+                id,
+                place: *place,
+                room: self.rooms.get(*place)?,
+                max,
+            })
         })
     }
 
@@ -121,7 +154,7 @@ impl Stores {
         }
         let more: u64 = stores
             .iter()
-            .map(|(_, room, max)| room.left(*max) / need)
+            .map(|usable| usable.room.left(usable.max) / need)
             .sum();
         if more > 0 {
             let text = format!(
@@ -134,7 +167,7 @@ impl Stores {
         let mut named: Vec<String> = stores
             .iter()
             .take(NAMED)
-            .map(|(id, room, max)| format!("{} has {}", id.name, state(room, *max)))
+            .map(|usable| format!("{} has {}", usable.id.name, state(usable.room, usable.max)))
             .collect();
         if stores.len() > NAMED {
             named.push(format!("{} more", stores.len() - NAMED));

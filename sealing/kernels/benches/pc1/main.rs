@@ -5,7 +5,7 @@
 //! programs on the core count little.
 //!
 //! ```text
-//! cargo bench -p filstar-kernels --bench pc1 [-- PARENTS_FILE LOG2_NODES]
+//! cargo bench -p filstar-kernels --bench pc1 [-- PARENTS_FILE LOG2_NODES | only NAME]
 //! ```
 //! Without arguments a graph of 8 MiB is computed; a parents file of 512 MiB has 2^24 nodes.
 #![expect(
@@ -184,6 +184,37 @@ fn main() {
         return;
     }
     let arguments: Vec<String> = std::env::args().filter(|a| a != "--bench").collect();
+    match arguments.as_slice() {
+        [_, only, name] if only == "only" && name == "pc1_chain" => against_chain(),
+        [_, only, name] if only == "only" && name == "pc1_memory" => memory(),
+        [_, only, name] if only == "only" => eprintln!("{name} is measured with others alone"),
+        [_, file, log2] => {
+            let nodes = 1 << log2.parse::<u32>().unwrap();
+            all(&ParentsFile::open(Path::new(file), nodes).unwrap());
+        }
+        _ => {
+            let graph = Graph::new(1 << 18, &porep_id(6)).unwrap();
+            all(&Computed((0..1 << 18).map(|n| graph.row(n)).collect()));
+        }
+    }
+}
+
+fn all(rows: &dyn Rows) {
+    against_chain();
+    let lanes = [
+        ("pc1_x1", labelling::<1>(rows)),
+        ("pc1_x2", labelling::<2>(rows)),
+        ("pc1_x4", labelling::<4>(rows)),
+    ];
+    for (name, [first, second]) in lanes {
+        say(name, 2e3 / (first + second), "million nodes/s per core");
+    }
+    say("pc1_resume", process::lost_by_kill(10), "s lost by a kill");
+    memory();
+}
+
+/// Hashing alone against the bare chain.
+fn against_chain() {
     #[cfg(target_arch = "x86_64")]
     {
         let (chain, one) = (chain(), hashing::<1>());
@@ -191,22 +222,10 @@ fn main() {
         eprintln!("chain {chain:.0} ns, hashing alone {one:.0}, {two:.0}, {four:.0} ns");
         say("pc1_chain", one / chain, "times the bare chain");
     }
-    let rows: Box<dyn Rows> = if let [_, file, log2] = arguments.as_slice() {
-        let nodes = 1 << log2.parse::<u32>().unwrap();
-        Box::new(ParentsFile::open(Path::new(file), nodes).unwrap())
-    } else {
-        let graph = Graph::new(1 << 18, &porep_id(6)).unwrap();
-        Box::new(Computed((0..1 << 18).map(|n| graph.row(n)).collect()))
-    };
-    let lanes = [
-        ("pc1_x1", labelling::<1>(&*rows)),
-        ("pc1_x2", labelling::<2>(&*rows)),
-        ("pc1_x4", labelling::<4>(&*rows)),
-    ];
-    for (name, [first, second]) in lanes {
-        say(name, 2e3 / (first + second), "million nodes/s per core");
-    }
-    say("pc1_resume", process::lost_by_kill(10), "s lost by a kill");
+}
+
+/// Memory of three sectors of 512 MiB that share a pool.
+fn memory() {
     let (most, bytes) = process::memory_of(3, 24);
     say("pc1_memory", most / bytes, "times S(3n+1)/2, 3 sectors");
 }

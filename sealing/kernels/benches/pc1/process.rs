@@ -18,7 +18,7 @@ use filstar_kernels::{
     sdr::{Job, Lane, Options, label, layer_name},
 };
 
-const TASK: &str = "FILSTAR_BENCH_PC1";
+const TASK: &str = "FILSTAR_BENCH_PC1_TASK";
 const LAYERS: u32 = 2;
 
 /// A graph as good as any for this: parents drawn from all nodes.
