@@ -98,6 +98,27 @@ fn a_gpu_is_on_the_numa_node_of_the_cpus() {
 }
 
 #[test]
+fn cpus_of_several_numa_nodes_are_taken_where_the_gpu_is() {
+    let server = Shape {
+        packages: 2,
+        numa: 2,
+        groups: 2,
+        cores: 2,
+        threads: 1,
+        memory_gib: 64,
+    };
+    let lanes = [LaneRequest {
+        gpus: 1,
+        groups: None,
+        ..lane("wide", &[LanePhase::Pc2], 5, 1)
+    }];
+    let plan = place(&server.server(&[2]), &lanes, &[]);
+    assert_eq!(why(&plan).iter().filter(|w| w.contains("wide")).count(), 0);
+    let pod = plan.pods.first().expect("the pod has a place");
+    assert!(pod.numa.contains(&2), "{pod:?}");
+}
+
+#[test]
 fn a_gpu_on_the_far_socket_is_not_taken() {
     let mut server = two_sockets();
     // All groups of the GPU's NUMA nodes but one are excluded.
@@ -431,14 +452,16 @@ proptest! {
     }
 
     #[test]
-    fn a_plan_that_runs_is_planned_again_just_so(server in any_server(), lanes in any_lanes()) {
+    fn pods_that_run_keep_their_places_when_all_is_planned_again(server in any_server(), lanes in any_lanes()) {
         let plan = place(&server, &lanes, &[]);
         let held: Vec<Held> = plan.pods.iter().map(|p| Held {
             owner: p.owner.clone(), lane: p.lane.clone(), index: p.index, cpus: p.cpus.clone(),
         }).collect();
         let again = place(&server, &lanes, &held);
-        let cpus = |plan: &ServerPlan| plan.pods.iter().map(|p| (p.lane.clone(), p.index, p.cpus.clone())).collect::<Vec<_>>();
-        prop_assert_eq!(cpus(&plan), cpus(&again));
+        let places = |plan: &ServerPlan| plan.pods.iter().map(|p| (p.lane.clone(), p.index, p.cpus.clone())).collect::<BTreeSet<_>>();
+        let (before, after) = (places(&plan), places(&again));
+        // What found no place at first may find one around what runs.
+        prop_assert!(before.is_subset(&after), "{before:?} became {after:?}");
     }
 
     #[test]

@@ -195,6 +195,13 @@ impl<'a> State<'a> {
         gpus.filter(|(gpu, free)| **free && here(gpu.numa)).count()
     }
 
+    /// Whether a free GPU is on the NUMA node of the group at a place.
+    fn is_near_free_gpu(&self, at: usize) -> bool {
+        let numa = Some(self.server.groups[at].numa);
+        let mut gpus = self.server.gpus.iter().zip(&self.gpus);
+        gpus.any(|(gpu, free)| *free && gpu.numa == numa)
+    }
+
     /// Places of the core groups of some NUMA nodes that a rule allows.
     fn eligible(&self, rule: &GroupRule, domain: &[usize]) -> impl Iterator<Item = usize> {
         (0..self.server.groups.len()).filter(move |at| {
@@ -280,6 +287,7 @@ impl<'a> State<'a> {
                 .collect();
             groups.sort_by_key(|at| {
                 (
+                    lane.gpus > 0 && !self.is_near_free_gpu(*at),
                     self.whole[*at] && self.is_untouched(*at),
                     self.cores[*at].len(),
                 )
