@@ -1,5 +1,7 @@
 //! What is still free on a server, and taking from it.
 
+mod gpus;
+
 use std::collections::BTreeMap;
 
 use super::problems::{Problems, allowed, count};
@@ -187,19 +189,6 @@ impl<'a> State<'a> {
             0 => u64::MAX,
             count => (free.saturating_sub(memory) >> 30) / count as u64,
         }
-    }
-
-    fn free_gpus(&self, domain: &[usize]) -> usize {
-        let here = |numa: Option<u32>| domain.iter().any(|n| Some(self.server.numa[*n].id) == numa);
-        let gpus = self.server.gpus.iter().zip(&self.gpus);
-        gpus.filter(|(gpu, free)| **free && here(gpu.numa)).count()
-    }
-
-    /// Whether a free GPU is on the NUMA node of the group at a place.
-    fn is_near_free_gpu(&self, at: usize) -> bool {
-        let numa = Some(self.server.groups[at].numa);
-        let mut gpus = self.server.gpus.iter().zip(&self.gpus);
-        gpus.any(|(gpu, free)| *free && gpu.numa == numa)
     }
 
     /// Places of the core groups of some NUMA nodes that a rule allows.
