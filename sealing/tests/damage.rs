@@ -109,22 +109,31 @@ const DAMAGE: [Damage; 8] = [
     ("tree-d", |p| flip(p, 64 * 32 + 5)),
 ];
 
+/// Each damage to a sector of its own, which must end as one that nothing happened to.
+fn each_damage(dir: &Path, survive: impl Fn(&Sector, &str, &dyn Fn())) {
+    let twin = Sector::new(&dir.join("twin"), 7);
+    twin.sealed();
+    for (number, (file, damage)) in DAMAGE.into_iter().enumerate() {
+        let s = Sector::new(&dir.join(number.to_string()), 7);
+        s.add_piece().unwrap();
+        let path = cache_file(&s, &format!("sc-02-data-{file}.dat"));
+        survive(&s, file, &|| damage(&path));
+        assert!(content(&s) == content(&twin), "{file}, damage {number}");
+    }
+}
+
 /// Where the reference library takes files by their sizes: killed before PC1 is recorded, damaged, run again.
 #[test]
 fn damage_before_pc1_is_recorded_never_reaches_the_replica() {
     let name = "damage_before_pc1_is_recorded_never_reaches_the_replica";
     alone(name, |dir| {
-        let twin = Sector::new(&dir.join("twin"), 7);
-        twin.sealed();
-        for (number, (file, damage)) in DAMAGE.into_iter().enumerate() {
-            let s = Sector::new(&dir.join(number.to_string()), 7);
-            s.add_piece().unwrap();
+        each_damage(dir, |s, file, damage| {
             let pc1 = Task::Pc1(Pc1 {
                 place: s.place.clone(),
                 ticket: s.ticket,
             });
             die_at(&pc1, Point::Pc1);
-            damage(&cache_file(&s, &format!("sc-02-data-{file}.dat")));
+            damage();
             s.pc1().unwrap();
             // PC1 reads back what it builds upon; the rest is compared before PC2.
             if let Err(e) = s.pc2() {
@@ -132,8 +141,7 @@ fn damage_before_pc1_is_recorded_never_reaches_the_replica() {
                 s.pc1().unwrap();
                 s.pc2().unwrap();
             }
-            assert!(content(&s) == content(&twin), "{file}, damage {number}");
-        }
+        });
     });
 }
 
@@ -141,18 +149,13 @@ fn damage_before_pc1_is_recorded_never_reaches_the_replica() {
 fn damage_between_pc1_and_pc2_is_named_and_never_reaches_the_replica() {
     let name = "damage_between_pc1_and_pc2_is_named_and_never_reaches_the_replica";
     alone(name, |dir| {
-        let twin = Sector::new(&dir.join("twin"), 7);
-        twin.sealed();
-        for (number, (file, damage)) in DAMAGE.into_iter().enumerate() {
-            let s = Sector::new(&dir.join(number.to_string()), 7);
-            s.add_piece().unwrap();
+        each_damage(dir, |s, file, damage| {
             s.pc1().unwrap();
-            damage(&cache_file(&s, &format!("sc-02-data-{file}.dat")));
+            damage();
             assert_names(&s.pc2().unwrap_err(), file);
             s.pc1().unwrap();
             s.pc2().unwrap();
-            assert!(content(&s) == content(&twin), "{file}, damage {number}");
-        }
+        });
     });
 }
 

@@ -4,15 +4,10 @@
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
+#[path = "support/victim.rs"]
+mod victim;
 
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use filstar_kernels::sdr;
 use filstar_sealing::{
@@ -21,7 +16,6 @@ use filstar_sealing::{
     run,
     task::Pc1,
 };
-use rand::Rng;
 use support::{Sector, assert_names, isolated, isolated_for};
 
 const NONE: &str = "/nonexistent";
@@ -189,12 +183,10 @@ fn parents_file_that_is_wrong_is_made_again_or_named() {
     });
 }
 
-const VICTIM: &str = "FILSTAR_TEST_VICTIM";
-
 /// Runs what a parent test asks for, to be killed by it.
 #[test]
 fn victim() {
-    if let Ok(task) = env::var(VICTIM) {
+    if let Some(task) = victim::asked() {
         let task: Task = serde_json::from_str(&task).unwrap();
         run(&task, &Context::quiet(&Own::default())).unwrap();
     }
@@ -206,32 +198,18 @@ fn pc1_killed_at_random_points_ends_identical() {
     let name = "pc1_killed_at_random_points_ends_identical";
     isolated_for(LARGE, name, Path::new(NONE), |dir| {
         let sector = |n| sized(Sector::new(dir, n), LARGE);
-        let victim = |s: &Sector| {
-            Command::new(env::current_exe().unwrap())
-                .args(["--exact", "victim"])
-                .env(VICTIM, serde_json::to_string(&task(s)).unwrap())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        };
+        let asked = |s: &Sector| serde_json::to_string(&task(s)).unwrap();
         let first = sector(0);
         first.add_piece().unwrap();
-        let started = Instant::now();
-        assert!(victim(&first).wait().unwrap().success());
-        let whole = u64::try_from(started.elapsed().as_micros()).unwrap();
-        let kills: u32 = env::var("FILSTAR_KILLS").map_or(12, |n| n.parse().unwrap());
+        let whole = victim::undisturbed(asked(&first));
+        let kills = victim::kills(12);
         let want = by(&Own::default(), &sector(1));
         for _ in 0..kills.div_ceil(2) {
             let s = sector(1);
             s.remove().unwrap();
             s.add_piece().unwrap();
             for _ in 0..2 {
-                let mut child = victim(&s);
-                let pause = rand::thread_rng().gen_range(0..=whole);
-                thread::sleep(Duration::from_micros(pause));
-                child.kill().unwrap();
-                child.wait().unwrap();
+                victim::killed_within(asked(&s), whole);
             }
             assert_eq!(by(&Own::default(), &s), want);
         }

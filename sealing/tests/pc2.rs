@@ -5,16 +5,10 @@
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
+#[path = "support/victim.rs"]
+mod victim;
 
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    num::NonZeroUsize,
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path};
 
 use filecoin_proofs::constants as shapes;
 use filecoin_proofs_api::{RegisteredSealProof, UnpaddedBytesAmount, seal};
@@ -219,12 +213,10 @@ fn trees_of_eleven_layers_at_8_mib_are_those_of_the_library() {
     same_trees!(shapes::SectorShape8MiB, 1 << 18, 1, 11);
 }
 
-const VICTIM: &str = "FILSTAR_TEST_VICTIM";
-
 /// Runs what a parent test asks for, to be killed by it.
 #[test]
 fn victim() {
-    if let Ok(task) = env::var(VICTIM) {
+    if let Some(task) = victim::asked() {
         again(&serde_json::from_str(&task).unwrap(), &Own::default());
     }
 }
@@ -240,27 +232,11 @@ fn pc2_killed_at_random_points_ends_identical() {
         let s = sized(dir, proof);
         let want = (s.sealed(), files(&s.place));
         let task = serde_json::to_string(&s.pc2_task()).unwrap();
-        let victim = || {
-            Command::new(env::current_exe().unwrap())
-                .args(["--exact", "victim"])
-                .env(VICTIM, &task)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        };
-        let started = Instant::now();
-        assert!(victim().wait().unwrap().success());
-        let whole = started.elapsed();
-        let kills = env::var("FILSTAR_KILLS").map_or(6, |n| n.parse().unwrap());
-        let mut random = rand::thread_rng();
+        let whole = victim::undisturbed(&task);
+        let kills = victim::kills(6);
         let mut in_time = 0;
         for _ in 0..kills {
-            let mut child = victim();
-            let micros = u64::try_from(whole.as_micros()).unwrap();
-            thread::sleep(Duration::from_micros(random.gen_range(0..=micros)));
-            child.kill().unwrap();
-            in_time += u32::from(!child.wait().unwrap().success());
+            in_time += u32::from(victim::killed_within(&task, whole));
             assert_eq!((s.pc2().unwrap(), files(&s.place)), want);
         }
         assert!(

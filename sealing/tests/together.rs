@@ -4,24 +4,16 @@
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
+#[path = "support/victim.rs"]
+mod victim;
 
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    num::NonZeroUsize,
-    path::Path,
-    process::{Command, Stdio},
-    sync::Mutex,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path, sync::Mutex};
 
 use filstar_sealing::{
     Class, Context, Error, Own, Result, SealProof, SectorId, Stock, Task, durable, run,
     steps::{Together, pc1_together},
     task::{Pc1, Pc1Output},
 };
-use rand::Rng;
 use support::{Sector, isolated, isolated_for};
 
 const NONE: &str = "/nonexistent";
@@ -140,12 +132,10 @@ fn sector_that_cannot_begin_or_fails_leaves_the_others_alone() {
     });
 }
 
-const VICTIM: &str = "FILSTAR_TEST_VICTIM";
-
 /// Runs what a parent test asks for, to be killed by it.
 #[test]
 fn victim() {
-    if let Ok(dir) = env::var(VICTIM) {
+    if let Some(dir) = victim::asked() {
         let sector = |number| {
             let mut s = Sector::new(Path::new(&dir), number);
             s.place.proof = LARGE;
@@ -161,28 +151,13 @@ fn sectors_in_lock_step_that_are_killed_go_on_together_or_alone() {
     let name = "sectors_in_lock_step_that_are_killed_go_on_together_or_alone";
     isolated_for(LARGE, name, Path::new(NONE), |dir| {
         let scratch = dir.join("scratch");
-        let victim = || {
-            Command::new(env::current_exe().unwrap())
-                .args(["--exact", "victim"])
-                .env(VICTIM, &scratch)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        };
         sectors(&scratch, LARGE, 4);
-        let started = Instant::now();
-        assert!(victim().wait().unwrap().success());
-        let whole = u64::try_from(started.elapsed().as_micros()).unwrap();
-        let kills: u32 = env::var("FILSTAR_KILLS").map_or(2, |n| n.parse().unwrap());
+        let whole = victim::undisturbed(&scratch);
+        let kills = victim::kills(2);
         let want = by_the_library(&dir.join("stock"), &sectors(&scratch, LARGE, 4));
         for kill in 0..kills {
             let ours = sectors(&scratch, LARGE, 4);
-            let mut child = victim();
-            let pause = rand::thread_rng().gen_range(0..=whole);
-            thread::sleep(Duration::from_micros(pause));
-            child.kill().unwrap();
-            child.wait().unwrap();
+            victim::killed_within(&scratch, whole);
             if kill % 2 == 0 {
                 assert!(together(&ours, 4).0.values().all(Result::is_ok));
             } else {
