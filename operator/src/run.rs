@@ -219,7 +219,7 @@ impl Brain {
             recorder: Recorder::start(client.clone(), config.pod_name.clone()),
             client,
             world: World {
-                image: config.sealer_image.clone(),
+                settings: config.settings(),
                 ..World::default()
             },
             events,

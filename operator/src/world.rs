@@ -56,12 +56,19 @@ pub struct Refused {
 pub struct Settings {
     /// Image of sealer and prover pods of objects that name none.
     pub sealer_image: String,
+    /// When kubelet fetches it: `Always`, `IfNotPresent` or `Never`.
+    pub pull_policy: String,
+    /// Secrets with which it is fetched, in the namespaces of the pods.
+    pub pull_secrets: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            sealer_image: "localhost/filstar/sealer-pod:dev".into(),
+            // No image of ours: who forgets to say which sees that no pod starts.
+            sealer_image: "filstar.invalid/not-set".into(),
+            pull_policy: "IfNotPresent".into(),
+            pull_secrets: Vec::new(),
         }
     }
 }
@@ -71,8 +78,6 @@ impl Default for Settings {
 pub struct World {
     /// Settings of this operator.
     pub settings: Settings,
-    /// Image of our pods where a spec names none.
-    pub image: String,
     /// Miners.
     pub miners: Index<Miner>,
     /// Sealing groups.

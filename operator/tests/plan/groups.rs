@@ -5,9 +5,10 @@ use filstar_chain::types::BitField;
 use filstar_crds::SectorPhase;
 use filstar_operator::action::Action;
 use filstar_operator::plan::{plan, pledge, pods};
-use filstar_operator::world::{ChainProblem, World};
+use filstar_operator::world::{ChainProblem, Settings, World};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
 
 fn pledged(world: &World) -> Vec<String> {
     plan(world, at(0))
@@ -99,6 +100,54 @@ fn every_lane_gets_a_pod_on_every_node_that_fits() {
             .iter()
             .any(|a| matches!(a, Action::EnsureAccess { namespace } if namespace == NS))
     );
+}
+
+#[test]
+fn pods_take_image_secrets_and_lag_of_what_the_operator_and_the_miner_say() {
+    let mut world = world();
+    world.settings = Settings {
+        sealer_image: "registry.example/sealer:1".into(),
+        pull_policy: "Always".into(),
+        pull_secrets: vec!["registry".into()],
+    };
+    world.nodes.apply(node("node-b"));
+    world.batches.apply(serde_json::from_value(json!({
+        "apiVersion": "filstar.io/v1alpha1",
+        "kind": "PostBatch",
+        "metadata": {"name": "b", "namespace": NS, "uid": "b-uid", "resourceVersion": "1"},
+        "spec": {"minerRef": {"name": "m"}, "parametersPath": "/p", "lane": {"cpus": 0, "memory": "1Gi"}},
+    }))
+    .unwrap());
+    let actions = plan(&world, at(0));
+    let made: Vec<_> = actions
+        .iter()
+        .filter_map(|a| match a {
+            Action::CreatePod { pod } => pod.spec.as_ref(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(made.len(), 2, "a sealer and a prover");
+    for spec in &made {
+        let container = &spec.containers[0];
+        assert_eq!(
+            container.image.as_deref(),
+            Some("registry.example/sealer:1")
+        );
+        assert_eq!(container.image_pull_policy.as_deref(), Some("Always"));
+        let secrets = spec.image_pull_secrets.as_ref().unwrap();
+        assert_eq!(secrets[0].name, "registry");
+    }
+    let lag = world
+        .miners
+        .get(&id("m"))
+        .unwrap()
+        .spec
+        .chain
+        .max_lag_epochs;
+    let prover = made.iter().find(|s| s.containers[0].name == "prove");
+    let env = prover.unwrap().containers[0].env.as_ref().unwrap();
+    let told = env.iter().find(|e| e.name == "FILSTAR_MAX_LAG_EPOCHS");
+    assert_eq!(told.unwrap().value, Some(lag.to_string()));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::backend;
 use crate::plan::fleet::Planned;
 use crate::plan::names;
 use crate::world::pod;
-use crate::world::{Id, MinerFacts, World, selects};
+use crate::world::{Id, MinerFacts, Settings, World, selects};
 
 /// The user of our containers: nobody.
 const USER: i64 = 65_532;
@@ -190,7 +190,8 @@ fn sealer_spec(
         }}},
         "securityContext": pod_security(),
         "volumes": volumes,
-        "containers": [container("seal", image(world, spec.image.as_ref()), &env, &mounts, &promise.requests, &promise.limits)],
+        "imagePullSecrets": pull_secrets(&world.settings),
+        "containers": [container("seal", &world.settings, spec.image.as_ref(), &env, &mounts, &promise.requests, &promise.limits)],
     })
 }
 
@@ -229,6 +230,10 @@ pub(super) fn prover(world: &World, id: &Id, batch: &PostBatch) -> Option<Pod> {
         ("FILSTAR_ACTOR", facts.actor_text.clone()),
         ("FILSTAR_NETWORK", facts.network.to_string()),
         ("FILSTAR_CHAIN", urls.join(",")),
+        (
+            "FILSTAR_MAX_LAG_EPOCHS",
+            miner.spec.chain.max_lag_epochs.to_string(),
+        ),
         ("FILSTAR_READ_TIMEOUT", spec.read_timeout.clone()),
     ] {
         env.push(json!({"name": name, "value": value}));
@@ -243,7 +248,8 @@ pub(super) fn prover(world: &World, id: &Id, batch: &PostBatch) -> Option<Pod> {
         "nodeSelector": spec.node_selector,
         "securityContext": pod_security(),
         "volumes": volumes,
-        "containers": [container("prove", image(world, spec.image.as_ref()), &env, &mounts, &resources, &resources)],
+        "imagePullSecrets": pull_secrets(&world.settings),
+        "containers": [container("prove", &world.settings, spec.image.as_ref(), &env, &mounts, &resources, &resources)],
     });
     let labels = BTreeMap::from([
         (labels::COMPONENT, "prover"),
@@ -295,13 +301,16 @@ fn prune(value: &mut Value) {
     }
 }
 
-fn image<'a>(world: &'a World, own: Option<&'a String>) -> &'a str {
-    own.unwrap_or(&world.settings.sealer_image)
+fn pull_secrets(settings: &Settings) -> Option<Vec<Value>> {
+    let names = settings.pull_secrets.iter();
+    let all: Vec<_> = names.map(|name| json!({ "name": name })).collect();
+    (!all.is_empty()).then_some(all)
 }
 
 fn container(
     role: &str,
-    image: &str,
+    settings: &Settings,
+    own_image: Option<&String>,
     env: &[Value],
     mounts: &[Value],
     requests: &Value,
@@ -309,8 +318,8 @@ fn container(
 ) -> Value {
     json!({
         "name": role,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
+        "image": own_image.unwrap_or(&settings.sealer_image),
+        "imagePullPolicy": settings.pull_policy,
         "args": [role],
         "env": env,
         "volumeMounts": mounts,
