@@ -12,7 +12,7 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
 	@echo
 	@echo "Programs, parameters and images are kept in FILSTAR_CACHE (now $(FILSTAR_CACHE))."
-	@echo "With KUBECONFIG set, that cluster is used instead of a local one."
+	@echo "With KUBECONFIG set, the demo uses that cluster instead of a local one (FILSTAR_REGISTRY: where its images go)."
 
 demo: ## From nothing to two proven sectors on a local cluster with a chain of its own (root or sudo)
 	@deploy/demo/run

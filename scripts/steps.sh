@@ -80,6 +80,19 @@ libraries() {
     die "apt-get failed; all of its output: $CACHE/apt-libraries.log"
 }
 
+# other_cluster: KUBECONFIG names a cluster of the user's own.
+other_cluster() { tests/cluster/is-other; }
+
+# image NAME: the image that a cluster's nodes get. In a registry its tag is of its content, so that none is stale.
+image() {
+  if other_cluster; then
+    printf '%s/%s:%s\n' "$FILSTAR_REGISTRY" "$1" "$(sha256sum "$BIN/${PROGRAM[$1]}" | cut -c1-16)"
+  else
+    printf 'localhost/filstar/%s:dev\n' "$1"
+  fi
+}
+declare -A PROGRAM=([operator]=filstar-operator [sealer-pod]=sealer-pod [devnet]=filstar-devnet)
+
 # programs: builds them, once in a run of scripts that call each other.
 programs() {
   [[ -z ${FILSTAR_BUILT-} ]] || return 0

@@ -36,6 +36,12 @@ fn default_secret_key() -> String {
     "token".into()
 }
 
+/// What kubelet wants of a directory on a node.
+pub(crate) fn node_path() -> kube::core::Rule {
+    kube::core::Rule::new("!self.split('/').exists(part, part == '..')")
+        .message("write the path without ..")
+}
+
 /// A toleration of a node's taint, as in a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -46,16 +52,45 @@ pub struct Toleration {
     pub key: Option<String>,
     /// `Equal` (default) or `Exists`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub operator: Option<String>,
+    pub operator: Option<TolerationOperator>,
     /// Value of the taint, for `Equal`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub value: Option<String>,
     /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; all when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub effect: Option<String>,
+    pub effect: Option<TaintEffect>,
+}
+
+/// How a toleration compares a taint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TolerationOperator {
+    /// Key and value are the same.
+    Equal,
+    /// The key is the same.
+    Exists,
+}
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TaintEffect {
+    /// None is placed on the node.
+    NoSchedule,
+    /// None is placed there while there is another node.
+    PreferNoSchedule,
+    /// None is placed there, and those that are there go.
+    NoExecute,
+}
+
+impl TaintEffect {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+            Self::NoExecute => "NoExecute",
+        }
+    }
 }
 
 /// What becomes of sectors that are not on chain when their node is drained.

@@ -31,7 +31,9 @@ mod sealingnode;
 mod sector;
 mod store;
 
-pub use common::{LocalRef, NotOnChain, SecretKeyRef, TaskClass, Toleration};
+pub use common::{
+    LocalRef, NotOnChain, SecretKeyRef, TaintEffect, TaskClass, Toleration, TolerationOperator,
+};
 pub use condition::{Conditions, condition_says, kinds as conditions, set_condition};
 pub use count::{Count, PerCore};
 pub use disks::{Disk, Disks};

@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{LocalRef, Toleration};
+use crate::common::{LocalRef, Toleration, node_path};
 
 /// Who proves a miner's partitions.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -55,6 +55,7 @@ pub struct PostBatchSpec {
     pub image: Option<String>,
     /// Directory on the node with Groth16 parameters.
     #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    #[x_kube(validation = node_path())]
     pub parameters_path: String,
     /// What the prover pod gets.
     pub lane: ProverLane,

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{LocalRef, NotOnChain, Toleration};
+use crate::common::{LocalRef, NotOnChain, Toleration, node_path};
 use crate::count::{Count, PerCore};
 use crate::pledge::{GateStatus, LastPledge, Pledge};
 
@@ -92,14 +92,16 @@ pub struct SealingGroupSpec {
 }
 
 /// The volume of sectors in work, shared by all sealer pods of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Scratch {
     /// Directory on the node, made when missing.
     #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    #[x_kube(validation = node_path())]
     pub host_path: String,
     /// Directory on the node with Groth16 parameters and parents caches, shared by all groups of the node.
     #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    #[x_kube(validation = node_path())]
     pub parameters_path: String,
 }
 
@@ -159,7 +161,10 @@ pub struct Lane {
     #[schemars(range(min = 0, max = 1024))]
     pub cpus: u32,
     /// Memory of the pod, such as `64Gi`.
-    #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    #[schemars(
+        length(max = 24),
+        regex(pattern = r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$")
+    )]
     pub memory: String,
     /// Huge pages of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -71,12 +71,6 @@ use crate::common::NotOnChain;
         priority = 1
     ),
     printcolumn(
-        name = "CPUs",
-        type_ = "string",
-        json_path = ".status.inventory.numaNodes[*].cpus",
-        priority = 1
-    ),
-    printcolumn(
         name = "Kernel",
         type_ = "string",
         json_path = ".status.inventory.kernel",

@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::common::node_path;
+
 /// A long-term storage path, where sectors land and from which they are proven.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[kube(
@@ -67,6 +69,7 @@ pub struct StoreVolume {
     /// A directory on the node, made when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    #[x_kube(validation = node_path())]
     pub host_path: Option<String>,
     /// An NFS export.
     #[serde(default, skip_serializing_if = "Option::is_none")]

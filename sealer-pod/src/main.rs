@@ -6,6 +6,7 @@
 //! | `prove` | proves a miner's partitions, see [`prove`] |
 //! | `agent` | says what its node is made of and whether it is well, see [`agent`] |
 //! | `params` | makes or checks Groth16 parameters and parents caches, see [`params`] |
+//! | `folders` | makes the folders of a node that pods write, see [`folders`] |
 //! | `task` | runs one task in a process of its own, see [`task`]; started by the others |
 
 #![deny(unsafe_code)]
@@ -13,6 +14,7 @@
 mod agent;
 mod child;
 mod commitment;
+mod folders;
 mod http;
 mod log;
 mod memory;
@@ -52,6 +54,8 @@ enum Role {
     Agent(agent::Arguments),
     /// Make or check Groth16 parameters and parents caches.
     Params(params::Arguments),
+    /// Make folders of this node that pods can write; as root.
+    Folders(folders::Arguments),
     /// Run one task: a JSON request on standard input, JSON lines on standard output.
     #[command(hide = true)]
     Task,
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
     let result = match arguments.role {
         Role::Task => return task::main(),
         Role::Params(arguments) => params::main(&arguments),
+        Role::Folders(arguments) => folders::main(&arguments),
         Role::Agent(arguments) => on_runtime(agent::main(arguments)),
         Role::Seal(settings) => on_runtime(seal::main(settings)),
         Role::Prove(settings) => on_runtime(prove::main(settings)),

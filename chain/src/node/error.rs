@@ -279,6 +279,10 @@ impl Error {
         match code {
             -32601 => return Self::NoSuchMethod { endpoint, method },
             2 => return Self::OutOfGas { method, message },
+            // Lotus until version 1.34 says 3.
+            3 if text.contains("actor not found") => {
+                return Self::ActorNotFound { method, message };
+            }
             11 if !text.contains("message execution failed") => {
                 return Self::ActorNotFound { method, message };
             }

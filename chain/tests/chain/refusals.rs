@@ -44,6 +44,7 @@ fn missing_permission_names_the_method_and_the_permission() {
 fn actors_that_do_not_exist_are_told_from_failing_calls() {
     for (code, text) in [
         (11, "actor not found"),
+        (3, "actor not found"),
         (1, "failed to load miner actor: actor not found"),
         (
             1,

@@ -97,6 +97,23 @@ pack() {
   give_to_caller "$archive"
 }
 
+# push_image ARCHIVE REFERENCE
+push_image() {
+  local archive=$1 reference=$2 work id log
+  work=$(mktemp -d "$IMAGES/.work.XXXXXX")
+  log=$work/log
+  local buildah=(buildah --root "$work/store" --runroot "$work/run" --storage-driver vfs)
+  printf '{ "default": [ { "type": "insecureAcceptAnything" } ] }\n' >"$work/policy.json"
+  if ! { id=$("${buildah[@]}" pull --quiet --signature-policy "$work/policy.json" "docker-archive:$archive") &&
+    "${buildah[@]}" push --quiet --signature-policy "$work/policy.json" "$id" "docker://$reference"; } >"$log" 2>&1; then
+    say
+    tail -n 10 "$log" >&2
+    rm -rf "$work"
+    die "$reference cannot be pushed" "log in: buildah login ${reference%%/*}"
+  fi
+  rm -rf "$work"
+}
+
 # archive_reference ARCHIVE: the image's name in it.
 archive_reference() {
   tar -xOf "$1" manifest.json | sed -n 's/.*"RepoTags":\["\([^"]*\)".*/\1/p'

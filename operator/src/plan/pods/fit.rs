@@ -1,6 +1,6 @@
 //! What keeps a group off a node, beside room.
 
-use filstar_crds::{PostBatch, SealingGroup, Toleration};
+use filstar_crds::{PostBatch, SealingGroup, Toleration, TolerationOperator};
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use crate::plan::drain::Closing;
@@ -72,11 +72,8 @@ fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
             .key
             .as_deref()
             .is_none_or(|k| k.is_empty() || k == taint.key);
-        let effect = t
-            .effect
-            .as_deref()
-            .is_none_or(|e| e.is_empty() || e == taint.effect);
-        let value = t.operator.as_deref() == Some("Exists") || t.value == taint.value;
+        let effect = t.effect.is_none_or(|e| e.as_str() == taint.effect);
+        let value = t.operator == Some(TolerationOperator::Exists) || t.value == taint.value;
         key && effect && value
     })
 }

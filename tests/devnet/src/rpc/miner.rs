@@ -69,7 +69,8 @@ pub(super) fn view<'a>(node: &'a Node, args: &Args, key: usize) -> Result<View<'
         .ok_or_else(RpcError::actor_not_found)?;
     let head = actor.miner.as_ref().ok_or_else(|| {
         RpcError::new(format!(
-            "failed to load miner actor state: {address} is not a miner"
+            "failed to load miner actor state: actor code is not miner: {}",
+            actor.code.name()
         ))
     })?;
     let store = node.chain.scratch();

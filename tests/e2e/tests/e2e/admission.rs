@@ -22,6 +22,12 @@ fn e2e_wrong_spec_is_refused_with_the_right_form() {
         // What later changes start from: good objects.
         let good = fs::read_to_string(testdata("good.yaml"))?;
         must_kubectl(&["-n", &s.namespace, "apply", "-f", "-"], &good).await?;
+        // And what the README tells people to start from.
+        let example =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples/provider.yaml");
+        let example = fs::read_to_string(example)?
+            .replace("namespace: mining", &format!("namespace: {}", s.namespace));
+        must_kubectl(&["apply", "--dry-run=server", "-f", "-"], &example).await?;
         let table = fs::read_to_string(testdata("refused.yaml"))?;
         let mut failed = Vec::new();
         let mut count = 0;
@@ -70,6 +76,7 @@ fn e2e_every_field_of_a_spec_is_explained() {
             "postbatches",
             "sectors",
             "chainmessages",
+            "sealingnodes",
         ];
         let mut bare = Vec::new();
         for kind in kinds {
