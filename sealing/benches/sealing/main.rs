@@ -19,6 +19,7 @@
 )]
 
 mod measure;
+mod pages;
 mod rows;
 
 use std::{
