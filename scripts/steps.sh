@@ -83,6 +83,11 @@ libraries() {
 # other_cluster: KUBECONFIG names a cluster of the user's own.
 other_cluster() { tests/cluster/is-other; }
 
+need_registry() {
+  [[ -n ${FILSTAR_REGISTRY-} ]] || die "where shall your cluster get the images from?" \
+    "set FILSTAR_REGISTRY to a registry that you may push to and its nodes may pull from, such as registry.example/filstar"
+}
+
 # image NAME: the image that a cluster's nodes get. In a registry its tag is of its content, so that none is stale.
 image() {
   if other_cluster; then

@@ -20,12 +20,13 @@ demo_release() {
 
 must_be_free() {
   local name
+  need_registry
   [[ $(demo_release) != no ]] || die "a Filstar that is not the demo's is installed in this cluster; the demo would change it" \
     "use another cluster, or unset KUBECONFIG to get a local one"
   name=$(node)
   [[ -n $name ]] || die "no node of this cluster is ready and free of taints" "name one: FILSTAR_NODE=… make demo"
   kubectl get node "$name" -o name >/dev/null || die "there is no node $name"
-  say "node $name, images from ${FILSTAR_REGISTRY:-(FILSTAR_REGISTRY is not set yet)}"
+  say "node $name, images from $FILSTAR_REGISTRY"
 }
 
 # apply FILE: as it is in the local cluster; elsewhere with its images, and on the one node.
