@@ -115,92 +115,117 @@ fn label_with_sha<const L: usize>(span: &mut Span<'_, L>) {
         let node = span.first + done as u32;
         let batch = headers.hash(node);
         for state in batch.iter().take(span.count - done) {
-            if let Some(later) = span.rows.get(done + AHEAD) {
-                fetch(later, span);
-            }
             let at = span.first as usize + done;
-            let row = &span.rows[done];
-            let mask = span.current.len() - 1;
-            let (current, previous) = (&*span.current, span.previous);
+            let parents = Parents::new(&span.rows[done], span);
+            // At the end of a layer there is nothing to fetch but what is there.
+            let later = span.rows.get(done + AHEAD).unwrap_or(&span.rows[done]);
+            let later = Parents::new(later, span);
             span.current[at] = if span.layer == 1 {
-                let parent = |k: usize| &current[index(row[k], mask)];
-                label_node(*state, parent, BLOCKS_1, &mut schedules)
+                label_node::<L, BLOCKS_1>(*state, &parents, &later, &mut schedules)
             } else {
-                let parent = |k: usize| {
-                    let layer = if k < BASE { current } else { previous };
-                    &layer[index(row[k], mask)]
-                };
-                label_node(*state, parent, BLOCKS, &mut schedules)
+                label_node::<L, BLOCKS>(*state, &parents, &later, &mut schedules)
             };
             done += 1;
         }
     }
 }
 
-/// A node: its parents until there are 36 of them, and one more. `own` is half of the number that
-/// it has.
+/// The parents of a node, and where their labels are.
+struct Parents<'a, const L: usize> {
+    row: &'a Row,
+    current: &'a [Labels<L>],
+    previous: &'a [Labels<L>],
+}
+
+impl<'a, const L: usize> Parents<'a, L> {
+    #[inline]
+    fn new(row: &'a Row, span: &'a Span<'_, L>) -> Self {
+        Self {
+            row,
+            current: span.current,
+            previous: span.previous,
+        }
+    }
+
+    #[inline]
+    fn label(&self, parent: usize) -> &'a Labels<L> {
+        let layer = if parent < BASE {
+            self.current
+        } else {
+            self.previous
+        };
+        &layer[index(self.row[parent], self.current.len() - 1)]
+    }
+
+    /// Asks for the memory of the parent that is fetched after a block. One lane waits for its own rounds
+    /// most of the time, so all are asked for at once; with more lanes that would keep the rounds waiting,
+    /// since each may want its page looked up: they are asked for one by one.
+    #[inline]
+    #[target_feature(enable = "sha,sse4.1,ssse3")]
+    fn fetch_after<const OWN: usize>(&self, block: usize) {
+        // The first parent is the node before: nobody need ask for it.
+        match (L, block) {
+            (1, 0) => (1..2 * OWN).for_each(|parent| self.fetch(parent)),
+            (1, _) => {}
+            _ if block + 1 < 2 * OWN => self.fetch(block + 1),
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn fetch(&self, parent: usize) {
+        for pair in self.label(parent).chunks(2) {
+            // SAFETY: asking for memory changes nothing, wherever the reference leads.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(pair.as_ptr().cast()) }
+        }
+    }
+}
+
+/// A node: its parents, two in each of `OWN` blocks, until there are 36 of them, and one more.
+/// Meanwhile the memory of a later one's is fetched.
 #[inline]
 #[target_feature(enable = "sha,sse4.1,ssse3")]
-fn label_node<'a, const L: usize>(
+fn label_node<const L: usize, const OWN: usize>(
     mut state: [State; L],
-    parent: impl Fn(usize) -> &'a Labels<L>,
-    own: usize,
+    parents: &Parents<'_, L>,
+    later: &Parents<'_, L>,
     schedules: &mut [[Schedule; L]; BLOCKS + 1],
 ) -> Labels<L> {
+    let parent = |k: usize| parents.label(k);
     let padding = [PADDING; L];
-    let last = parent(2 * REPEATED % (2 * own));
+    let last = parent(2 * REPEATED % (2 * OWN));
     if L < 4 {
-        for (block, kept) in schedules[..own].iter_mut().enumerate() {
+        for (block, kept) in schedules[..OWN].iter_mut().enumerate() {
             compress::<L, true>(&mut state, parent(2 * block), parent(2 * block + 1), kept);
+            later.fetch_after::<OWN>(block);
         }
     } else {
         // States and schedules of four lanes do not fit into the registers: schedules are made lane
         // by lane while earlier rounds run, except that of the label made just now.
         expand(parent(2), parent(3), &mut schedules[1]);
         compress::<L, true>(&mut state, parent(0), parent(1), &mut schedules[0]);
-        for block in 1..own {
+        later.fetch_after::<OWN>(0);
+        for block in 1..OWN {
             let (made, next) = schedules.split_at_mut(block + 1);
-            let (low, high) = if block + 1 < own {
+            let (low, high) = if block + 1 < OWN {
                 (parent(2 * block + 2), parent(2 * block + 3))
             } else {
                 (last, &padding)
             };
             compress_and_expand(&mut state, &made[block], low, high, &mut next[0]);
+            later.fetch_after::<OWN>(block);
         }
     }
-    for block in own..REPEATED {
-        compress_again(&mut state, &schedules[block % own]);
+    for block in OWN..REPEATED {
+        compress_again(&mut state, &schedules[block % OWN]);
+        later.fetch_after::<OWN>(block);
     }
     if L < 4 {
-        compress::<L, false>(&mut state, last, &padding, &mut schedules[own]);
+        compress::<L, false>(&mut state, last, &padding, &mut schedules[OWN]);
     } else {
-        compress_again(&mut state, &schedules[own]);
+        compress_again(&mut state, &schedules[OWN]);
     }
     finish(&state)
-}
-
-/// Asks for the memory of a later node's parents.
-#[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
-fn fetch<const L: usize>(row: &Row, span: &Span<'_, L>) {
-    let mask = span.current.len() - 1;
-    // The first parent is the node before: nobody need ask for it.
-    for parent in &row[1..BASE] {
-        fetch_node(&span.current[index(*parent, mask)]);
-    }
-    if span.layer > 1 {
-        for parent in &row[BASE..] {
-            fetch_node(&span.previous[index(*parent, mask)]);
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "sha,sse4.1,ssse3")]
-fn fetch_node<const L: usize>(node: &Labels<L>) {
-    for pair in node.chunks(2) {
-        _mm_prefetch::<_MM_HINT_T0>(pair.as_ptr().cast());
-    }
 }
 
 /// The first blocks of nodes: replica id, layer, node number.
