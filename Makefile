@@ -49,4 +49,4 @@ crds: ## Write the YAML of the kinds from their types
 
 clean: ## Remove what was built for this checkout; the cluster's programs and the parameters stay
 	cargo clean
-	rm -rf "$(FILSTAR_CACHE)/images"
+	rm -rf "$(FILSTAR_CACHE)/images" 2>/dev/null || sudo rm -rf "$(FILSTAR_CACHE)/images"

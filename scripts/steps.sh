@@ -78,6 +78,9 @@ libraries() {
   { as_root apt-get update -q && as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -q --no-install-recommends "${LIBRARIES[@]}"; } >"$CACHE/apt-libraries.log" 2>&1 ||
     die "apt-get failed; all of its output: $CACHE/apt-libraries.log"
+  pkg-config --exists 'hwloc >= 2.8.0 hwloc < 3' libudev ||
+    die "this system's hwloc is too old: $(pkg-config --modversion hwloc 2>&1), and 2.8 is needed" \
+      "Debian 12 and Ubuntu 24.04 have it; or build it from open-mpi.org/projects/hwloc and set PKG_CONFIG_PATH"
 }
 
 # other_cluster: KUBECONFIG names a cluster of the user's own.
