@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -96,6 +97,20 @@ pub fn size(path: &Path) -> Result<Option<u64>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("look at", path)(e)),
     }
+}
+
+/// Whether two paths lead to one file or folder, by symlinks and mounts too; one that is not there is no other.
+///
+/// # Errors
+/// When the system cannot tell.
+pub fn is_same(a: &Path, b: &Path) -> Result<bool> {
+    let which = |path: &Path| match fs::metadata(path) {
+        Ok(m) => Ok(Some((m.dev(), m.ino()))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("look at", path)(e)),
+    };
+    let a = which(a)?;
+    Ok(a.is_some() && a == which(b)?)
 }
 
 /// Names of the files in a folder, sorted; empty when there is no such folder.

@@ -9,7 +9,7 @@ mod support;
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -159,6 +159,65 @@ fn damage_between_pc1_and_pc2_is_named_and_never_reaches_the_replica() {
     });
 }
 
+/// C1 names it, PC2 is asked next and asks for PC1: as the operator goes back.
+#[test]
+fn damage_to_what_pc1_made_between_pc2_and_c1_is_named_and_repaired() {
+    let name = "damage_to_what_pc1_made_between_pc2_and_c1_is_named_and_repaired";
+    alone(name, |dir| {
+        let gone: fn(&Path) = |p| fs::remove_file(p).unwrap();
+        let damage: [Damage; 7] = [
+            ("layer-1", gone),
+            ("layer-2", gone),
+            ("tree-d", gone),
+            ("layer-1", cut),
+            ("layer-2", cut),
+            ("tree-d", cut),
+            // Of the right size: found once the library cannot make its proofs.
+            ("tree-d", zero_tail),
+        ];
+        let twin = Sector::new(&dir.join("twin"), 7);
+        let sealed = twin.sealed();
+        for (number, (file, damage)) in damage.into_iter().enumerate() {
+            let s = Sector::new(&dir.join(number.to_string()), 7);
+            s.sealed();
+            damage(&cache_file(&s, &format!("sc-02-data-{file}.dat")));
+            assert_names(&s.c1().unwrap_err(), file);
+            assert_eq!(s.pc2().unwrap_err().class(), Class::Corrupt, "{file}");
+            s.pc1().unwrap();
+            assert_eq!(s.pc2().unwrap(), sealed, "{file}");
+            s.c1().unwrap();
+            assert!(content(&s) == content(&twin), "{file}, damage {number}");
+        }
+    });
+}
+
+/// Hours of work, and as good as before.
+#[test]
+fn wrong_byte_in_tree_d_costs_no_layer() {
+    alone("wrong_byte_in_tree_d_costs_no_layer", |dir| {
+        let (s, twin) = (
+            Sector::new(&dir.join("a"), 7),
+            Sector::new(&dir.join("b"), 7),
+        );
+        s.add_piece().unwrap();
+        s.pc1().unwrap();
+        let layers = || {
+            let of = |layer: &str| fs::metadata(cache_file(&s, layer)).unwrap();
+            let names = ["sc-02-data-layer-1.dat", "sc-02-data-layer-2.dat"];
+            names
+                .map(of)
+                .map(|m| (m.ino(), m.modified().unwrap(), m.len()))
+        };
+        let before = layers();
+        flip(&cache_file(&s, "sc-02-data-tree-d.dat"), 2000);
+        assert_names(&s.pc2().unwrap_err(), "tree-d");
+        assert_eq!(layers(), before);
+        s.pc1().unwrap();
+        assert_eq!(layers(), before);
+        assert_eq!(s.pc2().unwrap(), twin.sealed());
+    });
+}
+
 /// The replica is encoded in place by the reference library; twice gives another one.
 #[test]
 fn pc2_over_a_finished_or_half_finished_one_gives_the_same() {
@@ -202,10 +261,10 @@ fn wrong_byte_in_the_data_is_named_by_pc1() {
     });
 }
 
-/// C1 does not read every byte: what it passes over is found before it would reach a store.
+/// C1 does not read every byte: what it passes over is found before the layers go.
 #[test]
-fn one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store() {
-    let name = "one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store";
+fn one_wrong_byte_in_what_pc2_made_is_named_while_it_can_be_repaired() {
+    let name = "one_wrong_byte_in_what_pc2_made_is_named_while_it_can_be_repaired";
     alone(name, |dir| {
         // Of tree-c a node in the row below the root, which nearly every path passes.
         let kinds: [(&str, usize, PathOf); 5] = [
@@ -225,14 +284,36 @@ fn one_wrong_byte_in_what_pc2_made_is_named_before_it_reaches_a_store() {
             flip(&path(&s), at);
             let named = match s.c1() {
                 Err(e) => e,
-                Ok(_) => s.land(&dir.join("store"), &sealed).unwrap_err(),
+                Ok(_) => s.finalize().unwrap_err(),
             };
             assert_names(&named, file);
+            assert!(cache_file(&s, "sc-02-data-layer-1.dat").exists());
             assert_eq!(s.pc2().unwrap(), sealed, "PC2 repairs {file}");
             s.c1().unwrap();
             s.finalize().unwrap();
             s.land(&dir.join("store"), &sealed).unwrap();
         }
+    });
+}
+
+/// The layers are gone by then. The ticket is not, and the data is zeros: the same replica is made again.
+#[test]
+fn damage_after_finalize_is_named_by_landing_and_repaired_from_nothing() {
+    let name = "damage_after_finalize_is_named_by_landing_and_repaired_from_nothing";
+    alone(name, |dir| {
+        let (s, store) = (Sector::new(&dir.join("scratch"), 7), dir.join("store"));
+        let sealed = s.sealed();
+        s.finalize().unwrap();
+        flip(&s.place.sealed(), 11);
+        assert_names(&s.land(&store, &sealed).unwrap_err(), "sealed/s-t01000-7");
+        assert_eq!(s.pc2().unwrap_err().class(), Class::Corrupt);
+        s.pc1().unwrap();
+        assert_eq!(s.pc2().unwrap(), sealed);
+        s.finalize().unwrap();
+        s.land(&store, &sealed).unwrap();
+        s.at(&store)
+            .vanilla(sealed.comm_r, Hash32([3; 32]))
+            .unwrap();
     });
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     fs::{self, File},
+    os::unix::fs::symlink,
     path::Path,
 };
 
@@ -298,6 +299,65 @@ fn sector_lands_once_and_is_readable_there() {
         there.vanilla(sealed.comm_r, Hash32([3; 32])).unwrap();
         assert!(!there.place.cache().join("sc-02-data-layer-1.dat").exists());
         assert!(!store.join("landing/s-t01000-7").exists());
+    });
+}
+
+#[test]
+fn landing_in_the_scratch_folder_itself_is_refused_under_any_name() {
+    let name = "landing_in_the_scratch_folder_itself_is_refused_under_any_name";
+    alone(name, |dir| {
+        let (scratch, link, other) = (dir.join("scratch"), dir.join("link"), dir.join("other"));
+        let s = Sector::new(&scratch, 7);
+        let sealed = s.sealed();
+        s.finalize().unwrap();
+        let files = || {
+            let cache = fs::read(s.place.cache().join("p_aux")).unwrap();
+            (fs::read(s.place.sealed()).unwrap(), cache)
+        };
+        let before = files();
+        symlink(&scratch, &link).unwrap();
+        fs::create_dir_all(&other).unwrap();
+        symlink(scratch.join("cache"), other.join("cache")).unwrap();
+        for store in [&scratch, &link, &other] {
+            let e = s.land(store, &sealed).unwrap_err();
+            assert_eq!(e.class(), Class::Fatal, "{e}");
+            assert!(e.to_string().contains("another directory"), "{e}");
+            assert!(files() == before, "{}", store.display());
+        }
+        fs::remove_file(other.join("cache")).unwrap();
+        s.land(&other, &sealed).unwrap();
+    });
+}
+
+/// What was landed once is not removed in the name of its source.
+#[test]
+fn sector_that_is_its_own_copy_in_the_store_is_never_removed() {
+    let name = "sector_that_is_its_own_copy_in_the_store_is_never_removed";
+    alone(name, |dir| {
+        let (s, store) = (Sector::new(&dir.join("scratch"), 7), dir.join("store"));
+        let sealed = s.sealed();
+        s.finalize().unwrap();
+        s.land(&store, &sealed).unwrap();
+        let there = s.at(&store).place;
+        symlink(there.sealed(), s.place.sealed()).unwrap();
+        let e = s.land(&store, &sealed).unwrap_err();
+        assert_eq!(e.class(), Class::Fatal, "{e}");
+        assert!(s.place.sealed().exists() && there.sealed().exists());
+    });
+}
+
+#[test]
+fn landing_in_a_store_that_is_not_mounted_waits_and_makes_no_folder() {
+    let name = "landing_in_a_store_that_is_not_mounted_waits_and_makes_no_folder";
+    alone(name, |dir| {
+        let (s, store) = (Sector::new(&dir.join("scratch"), 7), dir.join("store"));
+        let sealed = s.sealed();
+        s.finalize().unwrap();
+        let e = s.land_where_it_is(&store, &sealed).unwrap_err();
+        assert_eq!(e.class(), Class::Temporary, "{e}");
+        let words = format!("{}: this pod does not mount the store", store.display());
+        assert!(e.to_string().contains(&words), "{e}");
+        assert!(!store.exists() && s.place.sealed().exists());
     });
 }
 

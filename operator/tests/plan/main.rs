@@ -22,5 +22,6 @@ mod messages;
 mod overdue;
 mod places;
 mod recover;
+mod repair;
 mod sectors;
 mod support;

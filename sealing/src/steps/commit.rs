@@ -1,16 +1,19 @@
 //! From replica to proof: C1, C2, and verifying.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Context, Point,
-    seal::{data, sealed_record},
+    seal::{data, drop_damaged, sealed_record},
 };
 use crate::{
     durable,
-    engine::{Commitments, SealJob},
+    engine::{Commitments, Engine, SealJob},
     error::{Error, Result},
     hash::{Hash32, HexBytes},
     ledger::{FileFact, Phase, Record, forget_from},
@@ -33,7 +36,8 @@ struct CommitInput {
 /// Makes the vanilla proofs of the seal.
 ///
 /// # Errors
-/// `Corrupt`, naming the file, when what PC1 and PC2 made is not as recorded.
+/// `Corrupt`, naming the file, when what PC1 and PC2 made is not as recorded. What PC1 made of it is dropped then, so
+/// that PC2, which runs next, asks for PC1.
 pub(super) fn c1(input: &C1, context: &Context<'_>) -> Result<C1Output> {
     let place = &input.place;
     let sealed = sealed_record(place, input.ticket)?;
@@ -51,10 +55,8 @@ pub(super) fn c1(input: &C1, context: &Context<'_>) -> Result<C1Output> {
         return Ok(done.output);
     }
     forget_from(place, Phase::C1)?;
-    let files = seal_files(place, &sealed.files)?;
-    for fact in &files {
-        fact.check_size(&place.root)?;
-    }
+    let files = SealFiles::read(place, sealed.files)?;
+    files.check(place, context.engine, FileFact::check_size)?;
     context.say(0, "C1: vanilla proofs");
     let data = data(place)?;
     let job = SealJob {
@@ -67,7 +69,7 @@ pub(super) fn c1(input: &C1, context: &Context<'_>) -> Result<C1Output> {
     let proofs = context
         .engine
         .c1(&job, &Commitments { comm_d, comm_r }, input.seed);
-    let proofs = proofs.map_err(|e| name_damage(place, &files, e))?;
+    let proofs = proofs.map_err(|e| files.name_damage(place, context.engine, e))?;
     let path = c1_file(place);
     durable::write(&path, &proofs)?;
     let output = C1Output { file: path.clone() };
@@ -195,18 +197,39 @@ fn c1_file(place: &Place) -> PathBuf {
 }
 
 /// The files that C1 reads: those of PC2, and of PC1 as far as it left a record.
-fn seal_files(place: &Place, pc2: &[FileFact]) -> Result<Vec<FileFact>> {
-    let pc1 = Record::<serde_json::Value, serde_json::Value>::read(place, Phase::Pc1)?;
-    let mut files = pc1.map(|r| r.files).unwrap_or_default();
-    files.extend_from_slice(pc2);
-    Ok(files)
+struct SealFiles {
+    pc1: Vec<FileFact>,
+    pc2: Vec<FileFact>,
 }
 
-/// C1 failed: when a file is to blame, say which one.
-fn name_damage(place: &Place, files: &[FileFact], error: Error) -> Error {
-    tracing::warn!(%error, "C1 failed: comparing all files with their digests");
-    files
-        .iter()
-        .find_map(|f| f.check(&place.root).err())
-        .unwrap_or(error)
+impl SealFiles {
+    fn read(place: &Place, pc2: Vec<FileFact>) -> Result<Self> {
+        let pc1 = Record::<serde_json::Value, serde_json::Value>::read(place, Phase::Pc1)?;
+        let pc1 = pc1.map(|r| r.files).unwrap_or_default();
+        Ok(Self { pc1, pc2 })
+    }
+
+    /// Compares all with their records. PC2 finds by itself what is wrong with its own files, and takes no look at those
+    /// of PC1 while its own are good: so those are dropped here.
+    fn check(
+        &self,
+        place: &Place,
+        engine: &dyn Engine,
+        check: impl Fn(&FileFact, &Path) -> Result<()>,
+    ) -> Result<()> {
+        for fact in &self.pc1 {
+            check(fact, &place.root).map_err(|e| drop_damaged(place, e, engine))?;
+        }
+        for fact in &self.pc2 {
+            check(fact, &place.root)?;
+        }
+        Ok(())
+    }
+
+    /// C1 failed: when a file is to blame, say which one.
+    fn name_damage(&self, place: &Place, engine: &dyn Engine, error: Error) -> Error {
+        tracing::warn!(%error, "C1 failed: comparing all files with their digests");
+        let damage = self.check(place, engine, FileFact::check);
+        damage.err().unwrap_or(error)
+    }
 }

@@ -37,17 +37,16 @@ struct StoredFacts {
     files: Vec<FileFact>,
 }
 
-/// Removes layers, tree-d, tree-c and, unless it is to stay, the data.
+/// Removes layers, tree-d, tree-c and, unless it is to stay, the data. Until then all can be made again, so what must
+/// stay is read first, to the last byte: C1 reads few leaves of it.
 ///
 /// # Errors
-/// `Corrupt`, naming the file, when what must stay is not there.
+/// `Corrupt`, naming the file, when what must stay is not what PC2 recorded; nothing is removed then.
 pub(super) fn finalize(input: &Finalize, context: &Context<'_>) -> Result<FinalizeOutput> {
     let place = &input.place;
     let files = lasting(place)?;
-    for fact in &files {
-        fact.check_size(&place.root)?;
-    }
-    context.say(0, "Finalize: removing layers");
+    check_all(&files, place, context)?;
+    context.say(99, "Finalize: removing layers");
     for file in place.cache_files(|f| f != CacheFile::Lasting)? {
         durable::remove(&file)?;
     }
@@ -58,15 +57,31 @@ pub(super) fn finalize(input: &Finalize, context: &Context<'_>) -> Result<Finali
     Ok(FinalizeOutput { files })
 }
 
+/// Reads files and compares them with their digests.
+fn check_all(files: &[FileFact], place: &Place, context: &Context<'_>) -> Result<()> {
+    let total: u64 = files.iter().map(|f| f.size_bytes).sum();
+    let mut done = 0;
+    for fact in files {
+        let percent = u32::try_from(done * 98 / total.max(1)).unwrap_or(98);
+        let text = format!("Finalize: checking {}", fact.path.display());
+        context.say(percent, text);
+        fact.check(&place.root)?;
+        done += fact.size_bytes;
+    }
+    Ok(())
+}
+
 /// Copies a finished sector to a store, compares it, and only then removes the source.
 ///
 /// # Errors
-/// `Corrupt`, naming the file, when a source file or its copy has another content than recorded;
-/// `Temporary` when the store is full or does not answer.
+/// `Corrupt`, naming the file, when a source file has another content than recorded; `Temporary` when the store is not
+/// mounted, is full, does not answer or gives back another content; `Fatal` when it is the scratch folder itself.
 pub(super) fn land(input: &Land, context: &Context<'_>) -> Result<LandOutput> {
     let target = input.place.at(&input.store);
+    must_be_mounted(&input.store)?;
+    must_be_apart(&input.place, &target)?;
     if let Some(files) = landed(&target, &input.facts)? {
-        remove_source(&input.place)?;
+        remove_landed(&input.place, &target)?;
         return Ok(LandOutput { files });
     }
     let staging = input
@@ -89,10 +104,51 @@ pub(super) fn land(input: &Land, context: &Context<'_>) -> Result<LandOutput> {
     durable::write(&target.facts(), &text)?;
     durable::remove_dir(&staging)?;
     context.say(99, "Land: removing the source");
-    remove_source(&input.place)?;
+    remove_landed(&input.place, &target)?;
     Ok(LandOutput {
         files: stored.files,
     })
+}
+
+/// A folder that is not there is a store that this pod has not mounted; made here it would fill another disk.
+fn must_be_mounted(store: &Path) -> Result<()> {
+    if store.is_dir() {
+        return Ok(());
+    }
+    let why = "this pod does not mount the store; it does after its next start";
+    let source = io::Error::new(io::ErrorKind::NotFound, why);
+    Err(Error::io("land in", store)(source))
+}
+
+/// Landing in the scratch folder itself would remove what it has just landed. Paths say nothing of that: mounts and
+/// symlinks give one folder many names.
+fn must_be_apart(source: &Place, target: &Place) -> Result<()> {
+    let folders = |place: &Place| {
+        let inner = ["sealed", "cache", "unsealed"].map(|name| place.root.join(name));
+        [vec![place.root.clone()], inner.to_vec()].concat()
+    };
+    all_apart(&folders(source), &folders(target))
+}
+
+fn all_apart(source: &[PathBuf], target: &[PathBuf]) -> Result<()> {
+    for (from, to) in source.iter().zip(target) {
+        if durable::is_same(from, to)? {
+            return Err(Error::Setup(format!(
+                "{} is {}: a store must be another directory than the scratch of a group that lands in it. Give the \
+                 SectorStore or scratch.hostPath another one; nothing was removed",
+                to.display(),
+                from.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Removes the source of what is in the store now.
+fn remove_landed(source: &Place, target: &Place) -> Result<()> {
+    let files = |p: &Place| [p.sealed(), p.cache(), p.unsealed()];
+    all_apart(&files(source), &files(target))?;
+    remove_source(source).map(drop)
 }
 
 /// Removes all files of a sector in scratch.
@@ -189,10 +245,9 @@ fn copy_one(fact: &FileFact, root: &Path, staging: &Path) -> Result<()> {
     let file = File::open(&to).map_err(Error::io("open", &to))?;
     fadvise(&file, 0, None, Advice::DontNeed).map_err(|e| Error::io("advise", &to)(e.into()))?;
     if durable::sha256(&to)? != fact.sha256 {
-        return Err(Error::damaged(
-            &to,
-            "the store gives back another content than was written",
-        ));
+        // The source is good: what failed is the store, and it is copied again.
+        let why = "the store gives back another content than was written";
+        return Err(Error::io("compare", to)(io::Error::other(why)));
     }
     Ok(())
 }

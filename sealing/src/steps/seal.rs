@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use filstar_kernels::{sdr, trees::LayerSums};
@@ -344,22 +344,16 @@ fn checked_layers(
     Ok((record.output, sums))
 }
 
-/// After damage PC1 runs again: of an engine that keeps digests from the damaged place on, of
-/// others from nothing.
-fn drop_damaged(place: &Place, e: Error, engine: &dyn Engine) -> Error {
+/// After damage PC1 runs again: of an engine that keeps digests from the damaged place on, with all that is good still
+/// there; of others from nothing.
+pub(super) fn drop_damaged(place: &Place, e: Error, engine: &dyn Engine) -> Error {
     match &e {
         Error::Damaged { path, why } if path.starts_with(place.cache()) => {
             tracing::warn!(path = %path.display(), why, "PC1 has to run again");
-            let dropped = match CacheFile::of_path(path) {
-                CacheFile::Layer if engine.keeps_digests() => {
-                    forget_from(place, Phase::Pc1).and_then(|()| Ok(sdr::distrust(path)?))
-                }
-                CacheFile::Layer
-                | CacheFile::LayerPart
-                | CacheFile::TreeD
-                | CacheFile::TreeC
-                | CacheFile::Lasting
-                | CacheFile::Other => clear_pc1(place),
+            let dropped = if engine.keeps_digests() {
+                forget_from(place, Phase::Pc1).and_then(|()| drop_file(path))
+            } else {
+                clear_pc1(place)
             };
             dropped.err().unwrap_or(e)
         }
@@ -369,6 +363,17 @@ fn drop_damaged(place: &Place, e: Error, engine: &dyn Engine) -> Error {
         | Error::Prover { .. }
         | Error::Parameters(_)
         | Error::Setup(_) => e,
+    }
+}
+
+fn drop_file(path: &Path) -> Result<()> {
+    match CacheFile::of_path(path) {
+        CacheFile::Layer => Ok(sdr::distrust(path)?),
+        CacheFile::LayerPart
+        | CacheFile::TreeD
+        | CacheFile::TreeC
+        | CacheFile::Lasting
+        | CacheFile::Other => durable::remove(path).map(drop),
     }
 }
 

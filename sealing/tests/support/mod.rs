@@ -153,6 +153,12 @@ impl Sector {
     }
 
     pub(crate) fn land(&self, store: &Path, sealed: &Pc2Output) -> Result<LandOutput> {
+        std::fs::create_dir_all(store).unwrap();
+        self.land_where_it_is(store, sealed)
+    }
+
+    /// The same in a store that may not be there.
+    pub(crate) fn land_where_it_is(&self, store: &Path, sealed: &Pc2Output) -> Result<LandOutput> {
         let facts = Facts {
             comm_r: sealed.comm_r,
             comm_d: sealed.comm_d,

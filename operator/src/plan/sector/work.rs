@@ -326,17 +326,16 @@ pub(super) fn failed(turn: &mut Turn<'_>, class: TaskClass, error: &str) -> Wait
     }
 }
 
-/// The phase that makes what a phase needs.
+/// The phase that makes what a phase needs. A sector on chain whose replica is damaged in scratch is sealed again, with the
+/// same ticket to the same replica: PC2 says what is still good for it, and the chain is not asked for anything twice.
 fn one_back(phase: SectorPhase) -> SectorPhase {
     match phase {
         SectorPhase::Allocated | SectorPhase::Packing | SectorPhase::Pc1 => SectorPhase::Packing,
         SectorPhase::Pc2 => SectorPhase::Pc1,
-        SectorPhase::C1 => SectorPhase::Pc2,
+        SectorPhase::C1 | SectorPhase::Finalizing | SectorPhase::Landing => SectorPhase::Pc2,
         SectorPhase::C2 | SectorPhase::Committing => SectorPhase::C1,
         SectorPhase::PreCommitting
         | SectorPhase::WaitSeed
-        | SectorPhase::Finalizing
-        | SectorPhase::Landing
         | SectorPhase::Proving
         | SectorPhase::Removing
         | SectorPhase::Failed => phase,
