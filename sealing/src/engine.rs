@@ -16,7 +16,7 @@ use crate::{
     hash::Hash32,
     sector::Place,
     steps::Progress,
-    task::{Piece, Replica, VanillaProof, VerifySeal, VerifyWindowPoSt, WindowPartition},
+    task::{Piece, Replica, VerifySeal, VerifyWindowPoSt, WindowPartition},
 };
 
 /// One implementation of the computations.
@@ -63,23 +63,11 @@ pub trait Engine: Debug + Send + Sync {
     /// When a file is damaged, or the library or the file system fails.
     fn c1(&self, job: &SealJob<'_>, sealed: &Commitments, seed: Hash32) -> Result<Vec<u8>>;
 
-    /// Makes the SNARK of the seal from what [`Engine::c1`] returned.
-    ///
-    /// # Errors
-    /// When parameters are missing, or the library fails.
-    fn c2(&self, place: &Place, c1: &[u8]) -> Result<Vec<u8>>;
-
     /// Verifies a seal; a damaged proof is `false`.
     ///
     /// # Errors
     /// When parameters are missing.
     fn verify_seal(&self, input: &VerifySeal) -> Result<bool>;
-
-    /// Reads what the challenges of one sector ask for.
-    ///
-    /// # Errors
-    /// When a file is damaged or cannot be read.
-    fn vanilla_proof(&self, input: &VanillaProof) -> Result<Vec<u8>>;
 
     /// Makes the SNARK of one window `PoSt` partition from the vanilla proofs of its sectors.
     ///

@@ -17,9 +17,8 @@ use crate::{
     engine::{Commitments, Data, Engine, Labelled, SealJob},
     error::{Error, Result},
     hash::Hash32,
-    sector::Place,
     stock::Stock,
-    task::{VanillaProof, VerifySeal, VerifyWindowPoSt, WindowPartition},
+    task::{VerifySeal, VerifyWindowPoSt, WindowPartition},
 };
 
 /// Our kernels; what they do not do yet, the reference library does.
@@ -86,16 +85,8 @@ impl Engine for Own {
         Stock.c1(job, sealed, seed)
     }
 
-    fn c2(&self, place: &Place, c1: &[u8]) -> Result<Vec<u8>> {
-        Stock.c2(place, c1)
-    }
-
     fn verify_seal(&self, input: &VerifySeal) -> Result<bool> {
         Stock.verify_seal(input)
-    }
-
-    fn vanilla_proof(&self, input: &VanillaProof) -> Result<Vec<u8>> {
-        Stock.vanilla_proof(input)
     }
 
     fn window_partition(&self, input: &WindowPartition, vanilla: &[Vec<u8>]) -> Result<Vec<u8>> {

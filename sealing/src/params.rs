@@ -28,7 +28,7 @@ use storage_proofs_core::parameter_cache::{
     get_parameter_data_from_id, parameter_id, verifying_key_id,
 };
 
-use self::manifest::{Entry, MANIFEST, Manifest, Origin};
+use self::manifest::{Entry, Learned, MANIFEST, Manifest, Origin};
 use crate::{
     durable,
     error::{Error, Result},
@@ -203,11 +203,38 @@ pub fn needed(proof: SealProof) -> Result<Vec<Needed>> {
     ])
 }
 
-/// Looks at the files of a proof type; changes nothing but remembered modification times.
+/// Looks at the files of a proof type; changes nothing but what the manifest remembers of them.
 ///
 /// # Errors
 /// When a file or the manifest cannot be read.
 pub fn check(dir: &Path, wanted: &Wanted) -> Result<Report> {
+    let (report, learned) = look(dir, wanted)?;
+    // Who cannot write here, or not now, takes digests again next time.
+    if !learned.is_nothing()
+        && let Ok(Some(_lock)) = try_lock(dir)
+    {
+        remember(dir, learned);
+    }
+    Ok(report)
+}
+
+/// The same, by who holds the folder's lock.
+fn check_locked(dir: &Path, wanted: &Wanted) -> Result<Report> {
+    let (report, learned) = look(dir, wanted)?;
+    if !learned.is_nothing() {
+        remember(dir, learned);
+    }
+    Ok(report)
+}
+
+fn remember(dir: &Path, learned: Learned) {
+    if let Err(error) = learned.tell(dir) {
+        tracing::debug!(dir = %dir.display(), %error, "the manifest stays as it was");
+    }
+}
+
+/// What the files of a proof type are, and what the manifest does not know of them yet.
+fn look(dir: &Path, wanted: &Wanted) -> Result<(Report, Learned)> {
     let mut manifest = Manifest::read(dir)?;
     let before = manifest.clone();
     let mut files = Vec::new();
@@ -217,10 +244,7 @@ pub fn check(dir: &Path, wanted: &Wanted) -> Result<Report> {
             files.push((name, finding));
         }
     }
-    if manifest != before && manifest.write(dir).is_err() {
-        tracing::debug!(dir = %dir.display(), "folder is read-only: digests are taken again next time");
-    }
-    Ok(Report { files })
+    Ok((Report { files }, Learned::of(&before, manifest)))
 }
 
 /// Makes sure that the files of a proof type are there and right.
@@ -236,7 +260,7 @@ pub fn ensure(dir: &Path, wanted: &Wanted, progress: OnProgress<'_>) -> Result<R
     durable::create_dir(dir)?;
     let _lock = lock(dir, progress)?;
     let proof = wanted.proof;
-    let report = check(dir, wanted)?;
+    let report = check_locked(dir, wanted)?;
     let findings: BTreeMap<_, _> = report.files.into_iter().collect();
     for need in wanted.needed()? {
         let bad: Vec<_> = need
@@ -257,13 +281,11 @@ pub fn ensure(dir: &Path, wanted: &Wanted, progress: OnProgress<'_>) -> Result<R
         });
         make_files(dir, proof, &need, progress)?;
     }
-    check(
-        dir,
-        &Wanted {
-            depth: Depth::Quick,
-            ..wanted.clone()
-        },
-    )
+    let quickly = Wanted {
+        depth: Depth::Quick,
+        ..wanted.clone()
+    };
+    check_locked(dir, &quickly)
 }
 
 fn not_published(dir: &Path, proof: SealProof, bad: &[String]) -> Error {
@@ -341,17 +363,28 @@ fn is_published(path: &Path, name: &str) -> Result<bool> {
 
 /// One process at a time works in a folder; the lock goes with the process.
 fn lock(dir: &Path, progress: OnProgress<'_>) -> Result<File> {
-    let path = dir.join(LOCK);
-    let file = fs::OpenOptions::new().create(true).append(true).open(&path);
-    let file = file.map_err(Error::io("create", &path))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+    if let Some(file) = try_lock(dir)? {
         return Ok(file);
     }
+    let (file, path) = lock_file(dir)?;
     let text = format!("waiting: another process works in {}", dir.display());
     ticking(&text, progress, || {
         flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::io("lock", &path)(e.into()))
     })?;
     Ok(file)
+}
+
+/// None when another process has it.
+fn try_lock(dir: &Path) -> Result<Option<File>> {
+    let (file, _) = lock_file(dir)?;
+    let got = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    Ok(got.then_some(file))
+}
+
+fn lock_file(dir: &Path) -> Result<(File, PathBuf)> {
+    let path = dir.join(LOCK);
+    let file = fs::OpenOptions::new().create(true).append(true).open(&path);
+    Ok((file.map_err(Error::io("create", &path))?, path))
 }
 
 /// Runs something long and says every half minute that it still runs.

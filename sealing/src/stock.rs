@@ -37,6 +37,28 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stock;
 
+impl Stock {
+    /// Reads what the challenges of one sector ask for; [`window_vanilla`](crate::post::window_vanilla) is compared with it.
+    ///
+    /// # Errors
+    /// When a file is damaged or cannot be read.
+    pub fn vanilla_proof(self, input: &VanillaProof) -> Result<Vec<u8>> {
+        let place = &input.place;
+        let proof = place.proof.window();
+        let (id, randomness) = (
+            ApiSectorId::from(place.sector.number),
+            input.randomness.in_field(),
+        );
+        let replica = PrivateReplicaInfo::new(proof, input.comm_r.0, place.cache(), place.sealed());
+        guard("vanilla proof", || {
+            let prover = place.sector.prover_id();
+            let challenges =
+                post::generate_fallback_sector_challenges(proof, &randomness.0, &[id], prover)?;
+            post::generate_single_vanilla_proof(proof, id, &replica, &challenges[&id])
+        })
+    }
+}
+
 impl Engine for Stock {
     fn name(&self) -> &'static str {
         "stock"
@@ -103,17 +125,6 @@ impl Engine for Stock {
         })
     }
 
-    fn c2(&self, place: &Place, c1: &[u8]) -> Result<Vec<u8>> {
-        require_seal_files(place.proof, Want::ToProve)?;
-        let c1: seal::SealCommitPhase1Output = serde_json::from_slice(c1)
-            .map_err(|e| Error::Input(format!("the vanilla proofs of C1 do not parse: {e}")))?;
-        let (prover, number) = (
-            place.sector.prover_id(),
-            ApiSectorId::from(place.sector.number),
-        );
-        Ok(guard("C2", || seal::seal_commit_phase2(c1, prover, number))?.proof)
-    }
-
     fn verify_seal(&self, input: &VerifySeal) -> Result<bool> {
         require_seal_files(input.proof_type, Want::ToVerify)?;
         let verdict = guard("verify seal", || {
@@ -129,22 +140,6 @@ impl Engine for Stock {
             )
         });
         Ok(holds("seal", verdict))
-    }
-
-    fn vanilla_proof(&self, input: &VanillaProof) -> Result<Vec<u8>> {
-        let place = &input.place;
-        let proof = place.proof.window();
-        let (id, randomness) = (
-            ApiSectorId::from(place.sector.number),
-            input.randomness.in_field(),
-        );
-        let replica = PrivateReplicaInfo::new(proof, input.comm_r.0, place.cache(), place.sealed());
-        guard("vanilla proof", || {
-            let prover = place.sector.prover_id();
-            let challenges =
-                post::generate_fallback_sector_challenges(proof, &randomness.0, &[id], prover)?;
-            post::generate_single_vanilla_proof(proof, id, &replica, &challenges[&id])
-        })
     }
 
     fn window_partition(&self, input: &WindowPartition, vanilla: &[Vec<u8>]) -> Result<Vec<u8>> {

@@ -145,6 +145,26 @@ fn copied_folder_is_trusted_by_digest() {
     );
 }
 
+/// Its entries are of files that may be replaced at any moment.
+#[test]
+fn manifest_of_a_folder_that_another_process_works_in_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    ensure(dir.path(), &parents(Depth::Quick), &|_| {}).unwrap();
+    let manifest = || fs::read(dir.path().join("filstar-params.json")).unwrap();
+    let (before, path) = (manifest(), dir.path().join(file()));
+    // Another time and the same content: to be remembered.
+    let content = fs::read(&path).unwrap();
+    fs::write(&path, content).unwrap();
+    let lock = fs::File::create(dir.path().join("filstar-params.lock")).unwrap();
+    lock.lock().unwrap();
+    let good = || check(dir.path(), &parents(Depth::Quick)).unwrap().is_good();
+    assert!(good());
+    assert_eq!(manifest(), before);
+    drop(lock);
+    assert!(good());
+    assert_ne!(manifest(), before);
+}
+
 #[test]
 fn two_makers_take_turns() {
     let dir = tempfile::tempdir().unwrap();

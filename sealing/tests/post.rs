@@ -20,7 +20,6 @@ use filecoin_proofs::{
 use filecoin_proofs_api::{Hasher, RegisteredPoStProof};
 use filstar_sealing::{
     Class, Hash32, Output, SealProof, Stock, Task,
-    engine::Engine,
     post::{SectorFiles, shape::Shape, vanilla, window_vanilla},
     task::{ReadPartition, Replica, VanillaProof},
 };

@@ -10,7 +10,7 @@ use std::{
 use filecoin_proofs_api::{PieceInfo, RegisteredSealProof, UnpaddedBytesAmount, seal};
 use filstar_kernels::{parents::ParentsFile, poseidon::Kernel, sdr, trees};
 use filstar_sealing::{
-    Engine, Hash32, Place, SealProof, SectorId, Stock,
+    Hash32, Place, SealProof, SectorId, Stock,
     hash::zero_commitment,
     params, partitions,
     post::{commitment, window_vanilla},

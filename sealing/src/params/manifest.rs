@@ -73,6 +73,42 @@ impl Manifest {
     }
 }
 
+/// What a look at files found that the manifest did not say.
+#[derive(Debug)]
+pub(super) struct Learned {
+    /// By file name: what was said of it, and what is to be.
+    entries: BTreeMap<String, (Option<Entry>, Entry)>,
+}
+
+impl Learned {
+    /// What differs.
+    pub(super) fn of(before: &Manifest, after: Manifest) -> Self {
+        let differs = |(name, entry): (String, Entry)| {
+            let old = before.files.get(&name).cloned();
+            (old.as_ref() != Some(&entry)).then_some((name, (old, entry)))
+        };
+        Self {
+            entries: after.files.into_iter().filter_map(differs).collect(),
+        }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Writes it into the manifest as that is now; the folder's lock is held. What another process said meanwhile stays,
+    /// of the same file too: that is another file by then.
+    pub(super) fn tell(self, dir: &Path) -> Result<()> {
+        let mut now = Manifest::read(dir)?;
+        for (name, (old, entry)) in self.entries {
+            if now.files.get(&name) == old.as_ref() {
+                now.files.insert(name, entry);
+            }
+        }
+        now.write(dir)
+    }
+}
+
 impl Entry {
     /// Describes a file as it is now.
     pub(super) fn of(path: &Path, origin: Origin) -> Result<Self> {
@@ -115,4 +151,43 @@ fn stamp(path: &Path) -> Result<(u64, i128)> {
         m.len(),
         i128::from(m.mtime()) * 1_000_000_000 + i128::from(m.mtime_nsec()),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(size_bytes: u64) -> Entry {
+        Entry {
+            size_bytes,
+            modified_ns: 0,
+            sha256: String::new(),
+            origin: Origin::Made,
+        }
+    }
+
+    fn manifest(files: &[(&str, u64)]) -> Manifest {
+        let files = files
+            .iter()
+            .map(|(name, n)| ((*name).to_owned(), entry(*n)));
+        Manifest {
+            version: VERSION,
+            files: files.collect(),
+        }
+    }
+
+    #[test]
+    fn what_two_processes_learn_at_once_is_kept_of_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = manifest(&[("a", 1), ("b", 1)]);
+        before.write(dir.path()).unwrap();
+        let learned = Learned::of(&before, manifest(&[("a", 2), ("b", 2), ("c", 2)]));
+        // Another process, between our look and our word.
+        manifest(&[("a", 1), ("b", 3), ("d", 3)])
+            .write(dir.path())
+            .unwrap();
+        learned.tell(dir.path()).unwrap();
+        let want = manifest(&[("a", 2), ("b", 3), ("c", 2), ("d", 3)]);
+        assert_eq!(Manifest::read(dir.path()).unwrap(), want);
+    }
 }

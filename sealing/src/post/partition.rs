@@ -6,8 +6,9 @@ use std::{
     fs,
     io::{BufWriter, Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -24,6 +25,9 @@ use crate::{
 /// Why a sector is left out that no store has.
 pub const NOWHERE: &str = "the sector is in no store that this pod mounts";
 
+/// A store that takes longer to say which sectors it has is left out: every partition asks, one after the other.
+const LISTING: Duration = Duration::from_secs(30);
+
 /// Longest proof of one sector that is believed, bytes; those of 64 GiB have 26 KB.
 const MAX_PROOF_BYTES: u64 = 1 << 20;
 
@@ -37,12 +41,14 @@ pub fn read(input: &ReadPartition, on_done: impl FnMut(usize)) -> Result<ReadPar
         deadline: Duration::from_millis(input.deadline_millis),
     };
     let numbers: BTreeSet<u64> = input.sectors.iter().map(|s| s.number).collect();
-    let homes = find(&input.stores, input.actor, &numbers, limits.deadline);
+    let actor = input.actor;
+    let list = move |store: &Path| sectors_in(store, actor);
+    let homes = locate(&input.stores, &numbers, limits.deadline.min(LISTING), list);
     let mut skipped = Vec::new();
     let mut items = Vec::new();
     for sector in &input.sectors {
-        let Some((store, root)) = homes.get(&sector.number) else {
-            skipped.push(skip(sector.number, Class::Temporary, NOWHERE));
+        let Some((store, root)) = homes.found.get(&sector.number) else {
+            skipped.push(skip(sector.number, Class::Temporary, &homes.why_not()));
             continue;
         };
         let source = VanillaProof {
@@ -91,55 +97,100 @@ fn skip(number: u64, class: Class, reason: &str) -> Skipped {
     }
 }
 
-/// Which store has which sector: every store is listed once, those that hang are left out.
-///
-/// The stores are the folders in `stores`. A sector that two stores have is taken from the first by
-/// name.
+/// Which store has which sector.
+#[derive(Debug, Default)]
+struct Homes {
+    /// By number: the store's place among the stores, and its folder.
+    found: BTreeMap<u64, (usize, PathBuf)>,
+    /// Stores that did not say what they have, a sentence for each.
+    silent: Vec<String>,
+}
+
+impl Homes {
+    /// Why a sector has none.
+    fn why_not(&self) -> String {
+        if self.silent.is_empty() {
+            NOWHERE.to_owned()
+        } else {
+            format!("its store does not answer: {}", self.silent.join("; "))
+        }
+    }
+}
+
+/// Which store has which sector, by its place among the stores and its folder; see [`read`] for what hangs.
 pub fn find(
     stores: &Path,
     actor: u64,
     numbers: &BTreeSet<u64>,
     deadline: Duration,
 ) -> BTreeMap<u64, (usize, PathBuf)> {
-    let mut roots: Vec<_> = fs::read_dir(stores)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
+    let list = move |store: &Path| sectors_in(store, actor);
+    locate(stores, numbers, deadline.min(LISTING), list).found
+}
+
+/// Asks all stores at once what they have, until all that is wanted is found, all have answered or the time is over.
+///
+/// The stores are the folders in `stores`. A sector that two stores have is taken from the first by name, of those that
+/// answered by then. The thread that asks a store which hangs is left behind.
+fn locate(
+    stores: &Path,
+    wanted: &BTreeSet<u64>,
+    time: Duration,
+    list: impl Fn(&Path) -> Result<Vec<u64>> + Clone + Send + 'static,
+) -> Homes {
+    let until = Instant::now() + time;
+    let entries = fs::read_dir(stores).into_iter().flatten();
+    let mut roots: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     roots.sort();
-    let items = (0..).zip(roots.iter().cloned()).map(|(number, root)| Item {
-        number,
-        source: root,
-        store: usize::try_from(number).unwrap_or(usize::MAX),
-    });
-    let limits = Limits {
-        readers: roots.len(),
-        deadline,
-    };
-    // The replica gets its name last when a sector lands.
-    let wanted = Arc::new(numbers.clone());
-    let reader = move |item: &Item<PathBuf>| {
-        let names = durable::list(&item.source.join("sealed"))?;
-        let number = |name: &String| sector_number(name, actor).filter(|n| wanted.contains(n));
-        Ok(names.iter().filter_map(number).collect::<Vec<u64>>())
-    };
-    let mut homes = BTreeMap::new();
-    for (store, listed) in many::read(items.collect(), limits, reader, |_| {}) {
-        let store = usize::try_from(store).unwrap_or(usize::MAX);
+    let (sender, answers) = mpsc::channel();
+    for (store, root) in roots.iter().cloned().enumerate() {
+        let (sender, list) = (sender.clone(), list.clone());
+        // Without a thread the store does not answer; nobody listens to one that answers late.
+        let ask = move || drop(sender.send((store, list(&root))));
+        drop(thread::Builder::new().spawn(ask));
+    }
+    drop(sender);
+    let mut homes = Homes::default();
+    let mut open: BTreeSet<usize> = (0..roots.len()).collect();
+    while homes.found.len() < wanted.len() {
+        let left = until.saturating_duration_since(Instant::now());
+        // The other end: the time is over, or all have answered.
+        let Ok((store, listed)) = answers.recv_timeout(left) else {
+            let late = |store: usize| format!("{} did not within {time:?}", name(&roots[store]));
+            homes.silent.extend(open.into_iter().map(late));
+            break;
+        };
+        open.remove(&store);
         let root = &roots[store];
         match listed {
             Ok(numbers) => {
-                for number in numbers {
-                    homes.entry(number).or_insert_with(|| (store, root.clone()));
+                for number in numbers.into_iter().filter(|n| wanted.contains(n)) {
+                    let home = homes.found.entry(number);
+                    let home = home.or_insert_with(|| (store, root.clone()));
+                    if store < home.0 {
+                        *home = (store, root.clone());
+                    }
                 }
             }
-            Err(Failure::Read(e)) => tracing::error!(error = %e, "a store cannot be listed"),
-            Err(Failure::Late) => {
-                tracing::error!(store = %root.display(), ?deadline, "a store does not answer");
-            }
+            Err(e) => homes.silent.push(format!("{}: {e}", name(root))),
         }
     }
+    for why in &homes.silent {
+        tracing::error!(why, "a store does not answer");
+    }
     homes
+}
+
+fn name(store: &Path) -> String {
+    let name = store.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// The sectors of an actor in a store. The replica gets its name last when a sector lands.
+fn sectors_in(store: &Path, actor: u64) -> Result<Vec<u64>> {
+    let names = durable::list(&store.join("sealed"))?;
+    let numbers = names.iter().filter_map(|name| sector_number(name, actor));
+    Ok(numbers.collect())
 }
 
 fn sector_number(name: &str, actor: u64) -> Option<u64> {
@@ -183,6 +234,8 @@ pub fn load(path: &Path) -> Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -217,11 +270,56 @@ mod tests {
         }
         fs::create_dir_all(dir.path().join("c")).unwrap();
         let wanted = (0..100).collect();
-        let found = find(dir.path(), 1000, &wanted, Duration::from_mins(1));
-        let stores: Vec<_> = found
-            .iter()
+        let list = |store: &Path| sectors_in(store, 1000);
+        let found = locate(dir.path(), &wanted, Duration::from_mins(1), list);
+        assert_eq!(stores(&found), [(7, "a"), (8, "b")]);
+        assert_eq!(found.why_not(), NOWHERE);
+    }
+
+    fn stores(homes: &Homes) -> Vec<(u64, &str)> {
+        let found = homes.found.iter();
+        found
             .map(|(n, (_, root))| (*n, root.file_name().unwrap().to_str().unwrap()))
-            .collect();
-        assert_eq!(stores, [(7, "a"), (8, "b")]);
+            .collect()
+    }
+
+    /// Stores of which `a` has 7, `b` hangs until the test is over, and `c` fails.
+    fn with_a_dead_store(wanted: &[u64], time: Duration) -> Homes {
+        let dir = tempfile::tempdir().unwrap();
+        for store in ["a", "b", "c"] {
+            fs::create_dir(dir.path().join(store)).unwrap();
+        }
+        let hang = Arc::new(Mutex::new(()));
+        let held = hang.lock().unwrap();
+        let inner = hang.clone();
+        let list = move |store: &Path| match name(store).as_str() {
+            "a" => Ok(vec![7]),
+            "b" => {
+                drop(inner.lock());
+                Ok(vec![8])
+            }
+            _ => Err(Error::Input("stale".to_owned())),
+        };
+        let homes = locate(dir.path(), &wanted.iter().copied().collect(), time, list);
+        drop(held);
+        homes
+    }
+
+    #[test]
+    fn dead_store_costs_nothing_when_all_is_found_elsewhere() {
+        // The time is never waited for.
+        let homes = with_a_dead_store(&[7], Duration::from_hours(1));
+        assert_eq!(stores(&homes), [(7, "a")]);
+    }
+
+    #[test]
+    fn sector_of_a_store_that_does_not_answer_is_said_to_be_that() {
+        let homes = with_a_dead_store(&[7, 8], Duration::from_secs(1));
+        assert_eq!(stores(&homes), [(7, "a")]);
+        let said = homes.why_not();
+        assert!(said.starts_with("its store does not answer: "), "{said}");
+        for why in ["c: stale", "b did not within 1s"] {
+            assert!(said.contains(why), "{said}");
+        }
     }
 }
