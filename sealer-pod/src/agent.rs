@@ -10,6 +10,7 @@ mod eyes;
 mod gpu;
 mod host;
 mod nvml;
+mod patient;
 mod print;
 mod report;
 mod topology;

@@ -83,15 +83,45 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread is enough: all computing is in child processes.
+/// One thread is enough: all computing is in child processes. What still hangs on a dead mount when the role is over is
+/// left behind: waited for, it would keep the process, and so its pod, for as long as the mount is dead.
 fn on_runtime(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(role)
+        .build()?;
+    let ended = runtime.block_on(role);
+    runtime.shutdown_background();
+    ended
 }
 
 fn fail(sentence: &str) -> ExitCode {
     tracing::error!("{sentence}");
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::channel, thread, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn role_that_is_over_does_not_wait_for_what_hangs() {
+        let (mount, hangs) = channel::<()>();
+        let (over, is_over) = channel();
+        thread::spawn(move || {
+            let ended = on_runtime(async {
+                let (started, has_started) = tokio::sync::oneshot::channel();
+                drop(tokio::task::spawn_blocking(move || {
+                    started.send(()).unwrap();
+                    hangs.recv().unwrap_or_default();
+                }));
+                has_started.await?;
+                Ok(())
+            });
+            over.send(ended.is_ok()).unwrap();
+        });
+        assert_eq!(is_over.recv_timeout(Duration::from_mins(1)), Ok(true));
+        drop(mount);
+    }
 }

@@ -16,6 +16,9 @@ mod disks;
 mod input;
 mod report;
 mod start;
+mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -23,27 +26,28 @@ use std::{
 };
 
 use anyhow::Context;
-use filstar_crds::{
-    PerCore, Progress, Sector, SectorStore, TaskResult, TaskState, labels, managers,
-};
+use filstar_crds::{PerCore, Progress, Sector, TaskResult, TaskState, labels};
 use filstar_sealing::Output;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::json;
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
 
 use self::{
     batch::Waiting,
     decide::{decide, ours},
     input::Folders,
     report::{Reports, report},
+    start::Lane,
+    tell::Called,
 };
 use crate::{
     child::Starter,
@@ -59,8 +63,6 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// What the kernel gave us is looked at this often.
 const PLACEMENT_EVERY: Duration = Duration::from_mins(1);
-/// Tries to report it, one a tick, before it is looked at again.
-const PLACEMENT_TRIES: u32 = 3;
 /// Longest text of an error that the API takes.
 const MAX_ERROR_CHARS: usize = 4000;
 
@@ -109,6 +111,8 @@ struct Sealer {
     synced: bool,
     running: BTreeMap<String, Running>,
     reports: Reports,
+    /// Calls of the API server under way: nothing here waits for them.
+    calls: JoinSet<Called>,
     asked: Asked,
     /// CPUs that we may use.
     cpus: usize,
@@ -117,11 +121,17 @@ struct Sealer {
     /// PC1 tasks that wait for others to share a core with.
     waiting: Waiting,
     per_core: PerCore,
+    /// What the group said of our lane, and when it was asked.
+    lane: Option<(Instant, Lane)>,
     verdict: Verdict,
     verdict_told: Option<Verdict>,
+    verdict_telling: bool,
     verdict_read: Instant,
     verdict_tries: u32,
     disks: disks::Watch,
+    disks_telling: bool,
+    /// Stores of which it is to be told how full they are, and since when.
+    landed: BTreeMap<String, Instant>,
     events: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
 }
 
@@ -154,6 +164,8 @@ impl Sealer {
         Ok(Self {
             settings,
             disks,
+            disks_telling: false,
+            landed: BTreeMap::new(),
             folders,
             client,
             health,
@@ -164,13 +176,16 @@ impl Sealer {
             synced: false,
             running: BTreeMap::new(),
             reports: Reports::default(),
+            calls: JoinSet::new(),
             asked,
             cpus: found.cpus.len().max(1),
             cores: placement::cores(&found.cpus),
             waiting: Waiting::default(),
             per_core: PerCore::default(),
+            lane: None,
             verdict,
             verdict_told: None,
+            verdict_telling: false,
             verdict_read: Instant::now(),
             verdict_tries: 0,
             events: mpsc::unbounded_channel(),
@@ -194,12 +209,13 @@ impl Sealer {
                     None => anyhow::bail!("the watch of Sectors ended"),
                 },
                 Some((sector, task_id, event)) = self.events.1.recv() => {
-                    self.heard(&sector, &task_id, event).await;
+                    self.heard(&sector, &task_id, event);
                 }
-                _ = tick.tick() => self.look_around().await,
+                Some(called) = self.calls.join_next() => self.answered(called),
+                _ = tick.tick() => self.look_around(),
             }
             self.act().await;
-            self.tell().await;
+            self.tell();
             self.health.turn();
             self.health.ready(self.not_ready());
         }
@@ -239,7 +255,7 @@ impl Sealer {
         self.carry_out(actions).await;
     }
 
-    async fn heard(&mut self, name: &str, task_id: &str, event: Event) {
+    fn heard(&mut self, name: &str, task_id: &str, event: Event) {
         let Some(running) = self.running.get(name).filter(|r| r.task_id == task_id) else {
             return;
         };
@@ -270,7 +286,7 @@ impl Sealer {
                 let ok = result.is_ok();
                 self.end(name, task_id, kind, started, result);
                 if landed && ok {
-                    self.tell_store(name).await;
+                    self.landed_in_its_store(name);
                 }
             }
         }
@@ -313,87 +329,16 @@ impl Sealer {
         self.reports.set(name, end);
     }
 
-    async fn tell(&mut self) {
-        let api: Api<Sector> = Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
-        for (name, report) in self.reports.due(Instant::now()) {
-            let patch = json!({
-                "apiVersion": "filstar.io/v1alpha1",
-                "kind": "Sector",
-                "metadata": {"name": name, "uid": self.sectors.get(&name).and_then(Sector::uid)},
-                "status": {"sealer": report},
-            });
-            let params = PatchParams::apply(managers::SEALER).force();
-            let patch = Patch::Apply(&patch);
-            let call = api.patch_status(&name, &params, &patch);
-            let told = pod::call(call).await;
-            if let Err(e) = &told {
-                self.call_failed("report on a sector", e);
-            }
-            self.reports
-                .told(&name, report, told.is_ok(), Instant::now());
-        }
-    }
-
-    /// Tells how full a store is after something landed; the next landing tells it again.
-    async fn tell_store(&self, sector: &str) {
-        let status = self.sectors.get(sector).and_then(|s| s.status.as_ref());
-        let Some(store) = status.and_then(|s| s.store.as_ref()).map(|s| &s.name) else {
-            return;
-        };
-        let Ok(disk) = rustix::fs::statvfs(self.folders.stores.join(store)) else {
-            return;
-        };
-        let used = disk.f_blocks.saturating_sub(disk.f_bfree);
-        let percent = (used * 100).div_ceil((used + disk.f_bavail).max(1));
-        let patch = json!({
-            "apiVersion": "filstar.io/v1alpha1",
-            "kind": "SectorStore",
-            "metadata": {"name": store},
-            "status": {
-                "capacity": format!("{}Gi", (disk.f_blocks * disk.f_frsize) >> 30),
-                "usedPercent": percent,
-            },
-        });
-        let api: Api<SectorStore> =
-            Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
-        let params = PatchParams::apply(managers::SEALER).force();
-        let patch = Patch::Apply(&patch);
-        if let Err(e) = pod::call(api.patch_status(store, &params, &patch)).await {
-            self.call_failed("report on a store", &e);
-        }
-    }
-
-    async fn look_around(&mut self) {
+    fn look_around(&mut self) {
         if self.verdict_read.elapsed() >= PLACEMENT_EVERY {
             self.verdict = placement::judge(&placement::find(&self.asked), &self.asked);
             self.verdict_read = Instant::now();
             self.verdict_tries = 0;
         }
         self.metrics.placed.set(i64::from(self.verdict.verified));
-        self.tell_disks().await;
-        let told = self.verdict_told.as_ref() == Some(&self.verdict);
-        if told || self.verdict_tries >= PLACEMENT_TRIES {
-            return;
-        }
-        self.verdict_tries += 1;
-        let (client, pod, now) = (&self.client, &self.settings.pod, Timestamp::now());
-        let call = pod::report_placement(client, pod, managers::SEALER, &self.verdict, now);
-        match pod::call(call).await {
-            Ok(()) => self.verdict_told = Some(self.verdict.clone()),
-            Err(e) => self.call_failed("report placement", &e),
-        }
-    }
-
-    /// Tells how full the disks are when that changed.
-    async fn tell_disks(&mut self) {
-        let Some(disks) = self.disks.news() else {
-            return;
-        };
-        let call = pod::report_disks(&self.client, &self.settings.pod, &disks);
-        match pod::call(call).await {
-            Ok(()) => self.disks.told(disks),
-            Err(e) => self.call_failed("report disks", &e),
-        }
+        self.tell_disks();
+        self.tell_stores();
+        self.tell_placement();
     }
 
     fn may_compute(&self) -> bool {

@@ -11,6 +11,7 @@ use super::{
     gpu::{Known, Recorded, Source, Unasked},
     host::Host,
     nvml::Library,
+    patient::Patient,
     report::{self, Report},
     topology,
 };
@@ -42,7 +43,7 @@ impl Eyes {
             topology: None,
             source: match &arguments.gpus {
                 Some(path) => Box::new(Recorded(path.clone())),
-                None => Box::new(Library::default()),
+                None => Box::new(Patient::new(Library::default)),
             },
             known: Known::default(),
             disks: Disks::new(places.collect()),

@@ -22,6 +22,10 @@ pub(super) struct Watch {
     scratch: PathBuf,
     stores: PathBuf,
     reading: Option<JoinHandle<Disks>>,
+    /// When the newest reading began.
+    began: Instant,
+    /// The last whole reading, and when it began.
+    last: Option<(Instant, Disks)>,
     next: Instant,
     told: Option<Disks>,
 }
@@ -32,6 +36,8 @@ impl Watch {
             scratch,
             stores,
             reading: None,
+            began: Instant::now(),
+            last: None,
             next: Instant::now(),
             told: None,
         }
@@ -44,14 +50,22 @@ impl Watch {
             self.reading = None;
             self.next = Instant::now() + EVERY;
             let read = read.ok()?;
+            self.last = Some((self.began, read.clone()));
             let old = self.told.as_ref().is_some_and(|told| told.is_like(&read));
             return (!old).then_some(read);
         }
         if self.reading.is_none() && Instant::now() >= self.next {
             let (scratch, stores) = (self.scratch.clone(), self.stores.clone());
+            self.began = Instant::now();
             self.reading = Some(tokio::task::spawn_blocking(move || read(&scratch, &stores)));
         }
         None
+    }
+
+    /// The last reading, if it began after that.
+    pub(super) fn since(&self, when: Instant) -> Option<&Disks> {
+        let (began, read) = self.last.as_ref()?;
+        (*began >= when).then_some(read)
     }
 
     /// These were told.
@@ -121,6 +135,9 @@ mod tests {
             news
         };
         assert!(next().await.is_some());
+        let between = Instant::now();
         assert_eq!(next().await, None);
+        assert!(watch.since(between).is_some());
+        assert_eq!(watch.since(Instant::now()), None);
     }
 }

@@ -206,20 +206,6 @@ fn lacks(field: &str) -> Failure {
     )
 }
 
-/// The store that a task lands in must be mounted here.
-pub(super) fn mounted(request: Request) -> Result<Request, Failure> {
-    if let filstar_sealing::Task::Land(land) = &request.task
-        && !land.store.is_dir()
-    {
-        let text = format!(
-            "{} is not there: this pod does not mount the store; it does after its next start",
-            land.store.display()
-        );
-        return Err(Failure::new(filstar_sealing::Class::Temporary, text));
-    }
-    Ok(request)
-}
-
 #[cfg(test)]
 mod tests {
     use filstar_sealing::{HexBytes, task::C2Output};

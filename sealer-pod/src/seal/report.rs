@@ -1,7 +1,7 @@
 //! Reports about tasks: kept until they are told, told no more often than needed. Pure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What this process knows of its tasks, by sector.
 #[derive(Debug, Default)]
-pub(crate) struct Reports(BTreeMap<String, Entry>);
+pub(crate) struct Reports {
+    entries: BTreeMap<String, Entry>,
+    /// Sectors of which something is being told. One at a time: what is told last must be what is known last.
+    sending: BTreeSet<String>,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -30,7 +34,7 @@ struct Entry {
 impl Reports {
     /// The newest report of each sector.
     pub(crate) fn known(&self) -> BTreeMap<String, SealerReport> {
-        self.0
+        self.entries
             .iter()
             .map(|(name, e)| (name.clone(), e.report.clone()))
             .collect()
@@ -44,10 +48,8 @@ impl Reports {
             not_before: None,
             failures: 0,
         };
-        let entry = self.0.entry(sector.to_owned()).or_insert(new);
-        let same_state =
-            entry.report.state == report.state && entry.report.task_id == report.task_id;
-        if !same_state {
+        let entry = self.entries.entry(sector.to_owned()).or_insert(new);
+        if !is_progress(&entry.report, &report) {
             entry.not_before = None;
         }
         entry.report = report;
@@ -55,27 +57,35 @@ impl Reports {
 
     /// Forgets all but what `keep` wants: a task that nobody asks for is not spoken of.
     pub(crate) fn retain(&mut self, keep: impl Fn(&str, &SealerReport) -> bool) {
-        self.0.retain(|name, e| keep(name, &e.report));
+        self.entries.retain(|name, e| keep(name, &e.report));
     }
 
     /// What is to be told now.
     pub(crate) fn due(&self, now: Instant) -> Vec<(String, SealerReport)> {
-        let due = self.0.iter().filter(|(_, e)| {
-            e.told.as_ref() != Some(&e.report) && e.not_before.is_none_or(|t| t <= now)
+        let due = self.entries.iter().filter(|(name, e)| {
+            e.told.as_ref() != Some(&e.report)
+                && e.not_before.is_none_or(|t| t <= now)
+                && !self.sending.contains(*name)
         });
         due.map(|(name, e)| (name.clone(), e.report.clone()))
             .collect()
     }
 
+    /// A report of this sector is on its way.
+    pub(crate) fn sends(&mut self, sector: &str) {
+        self.sending.insert(sector.to_owned());
+    }
+
     /// A report was told, or could not be.
     pub(crate) fn told(&mut self, sector: &str, report: SealerReport, ok: bool, now: Instant) {
-        let Some(entry) = self.0.get_mut(sector) else {
+        self.sending.remove(sector);
+        let Some(entry) = self.entries.get_mut(sector) else {
             return;
         };
         if ok {
             entry.failures = 0;
-            let ended = report.state != TaskState::Running;
-            entry.not_before = (!ended).then(|| now + PROGRESS_EVERY);
+            let waits = report.state == TaskState::Running && is_progress(&report, &entry.report);
+            entry.not_before = waits.then(|| now + PROGRESS_EVERY);
             entry.told = Some(report);
         } else {
             let pause = FIRST_PAUSE * 2u32.saturating_pow(entry.failures.min(8));
@@ -83,6 +93,11 @@ impl Reports {
             entry.not_before = Some(now + pause.min(LONGEST_PAUSE));
         }
     }
+}
+
+/// Whether a report says nothing but how far the same task is.
+fn is_progress(before: &SealerReport, after: &SealerReport) -> bool {
+    before.state == after.state && before.task_id == after.task_id
 }
 
 /// Of a task that began then.
@@ -123,6 +138,28 @@ mod tests {
         assert_eq!(reports.due(now + PROGRESS_EVERY).len(), 1);
         reports.set("a", report(TaskState::Succeeded, 100));
         assert_eq!(reports.due(now).len(), 1);
+    }
+
+    #[test]
+    fn one_report_of_a_sector_is_told_at_a_time_and_the_end_that_came_meanwhile_right_after_it() {
+        let (mut reports, now) = (Reports::default(), Instant::now());
+        let first = report(TaskState::Running, 0);
+        reports.set("a", first.clone());
+        reports.sends("a");
+        let end = report(TaskState::Succeeded, 100);
+        reports.set("a", end.clone());
+        assert_eq!(reports.due(now), []);
+        reports.told("a", first.clone(), true, now);
+        assert_eq!(reports.due(now), [("a".to_owned(), end)]);
+        // Another task's, while one of the first is still on its way.
+        reports.sends("a");
+        reports.retain(|_, _| false);
+        let mut other = first.clone();
+        other.task_id = "PC1-2".to_owned();
+        reports.set("a", other.clone());
+        assert_eq!(reports.due(now), []);
+        reports.told("a", first, true, now);
+        assert_eq!(reports.due(now), [("a".to_owned(), other)]);
     }
 
     #[test]

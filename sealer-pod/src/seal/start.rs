@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use filstar_crds::{PerCore, Progress, SealingGroup, TaskKind, TaskState};
@@ -16,7 +16,7 @@ use super::{
     Event, Running, Sealer,
     batch::Batch,
     decide::{Action, ours},
-    input::{self, mounted},
+    input,
     report::report,
 };
 use crate::{
@@ -25,9 +25,12 @@ use crate::{
     wire::{Pc1Together, Request},
 };
 
+/// What was read of the lane a moment ago is as good as what would be read now.
+const LANE_FRESH: Duration = Duration::from_secs(1);
+
 /// What the group says of our lane.
 #[derive(Clone, Debug, Default)]
-struct Lane {
+pub(super) struct Lane {
     /// Of the next task: worker threads by the lane's share of our CPUs, then what the group says.
     env: BTreeMap<String, String>,
     per_core: PerCore,
@@ -100,7 +103,8 @@ impl Sealer {
         let Some((task_id, kind, request)) = self.prepared(name) else {
             return;
         };
-        let starter = self.starter.with(&self.lane().await.env);
+        let lane = self.lane().await;
+        let starter = self.starter.with(&lane.env);
         tracing::info!(sector = name, task = task_id, "task starts");
         let (events, sector, id) = (self.events.0.clone(), name.to_owned(), task_id.clone());
         let process = tokio::spawn(async move {
@@ -124,7 +128,8 @@ impl Sealer {
         if members.is_empty() {
             return;
         }
-        let starter = self.starter.with(&self.lane().await.env);
+        let lane = self.lane().await;
+        let starter = self.starter.with(&lane.env);
         let sectors: Vec<_> = members.iter().map(|m| m.name.as_str()).collect();
         tracing::info!(?sectors, per_core = batch.per_core, "PC1 starts");
         let request = Pc1Together {
@@ -156,7 +161,7 @@ impl Sealer {
         let sector = self.sectors.get(name)?;
         let task = ours(sector, &self.settings.pod.uid)?;
         let (task_id, kind) = (task.id.clone(), task.kind.as_str());
-        match input::request(sector, &self.folders).and_then(mounted) {
+        match input::request(sector, &self.folders) {
             Ok(request) => Some((task_id, kind, request)),
             Err(failure) => {
                 self.end(name, &task_id, kind, Timestamp::now(), Err(failure));
@@ -202,26 +207,36 @@ impl Sealer {
         });
     }
 
-    /// Reads what counts for the next task.
-    async fn lane(&self) -> Lane {
-        let api: Api<SealingGroup> =
-            Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
-        match pod::call(api.get(&self.settings.group)).await {
-            Ok(group) => {
-                let lanes = &group.spec.lanes;
-                let lane = lanes.iter().find(|l| l.name == self.settings.lane);
-                let threads = threads(self.cpus, lane.map_or(1.0, |l| l.cpu_share));
-                let mut env =
-                    BTreeMap::from([("RAYON_NUM_THREADS".to_owned(), threads.to_string())]);
-                env.extend(group.spec.env);
-                let per_core = lane.map_or_else(PerCore::default, |l| l.sectors_per_core);
-                Lane { env, per_core }
-            }
+    /// Reads what counts for the next tasks. Many that start at once wait once for an API server that does not answer; then
+    /// what it said last counts.
+    async fn lane(&mut self) -> Lane {
+        if let Some((read, lane)) = &self.lane
+            && read.elapsed() < LANE_FRESH
+        {
+            return lane.clone();
+        }
+        let lane = match self.read_lane().await {
+            Ok(lane) => lane,
             Err(e) => {
                 self.call_failed("read the group", &e);
-                Lane::default()
+                self.lane.take().map(|(_, last)| last).unwrap_or_default()
             }
-        }
+        };
+        self.lane = Some((Instant::now(), lane.clone()));
+        lane
+    }
+
+    async fn read_lane(&self) -> Result<Lane, String> {
+        let api: Api<SealingGroup> =
+            Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
+        let group = pod::call(api.get(&self.settings.group)).await?;
+        let lanes = &group.spec.lanes;
+        let lane = lanes.iter().find(|l| l.name == self.settings.lane);
+        let threads = threads(self.cpus, lane.map_or(1.0, |l| l.cpu_share));
+        let mut env = BTreeMap::from([("RAYON_NUM_THREADS".to_owned(), threads.to_string())]);
+        env.extend(group.spec.env);
+        let per_core = lane.map_or_else(PerCore::default, |l| l.sectors_per_core);
+        Ok(Lane { env, per_core })
     }
 }
 
