@@ -122,13 +122,16 @@ impl Starter {
     }
 
     /// Runs PC1 of several sectors in one process; dropping the future kills it. Tells of each sector, by its
-    /// place in the request, how far it is and at last, once, how it ended.
+    /// place in the request, how far it is and at last, once, how it ended. For no sector it starts no process.
     pub(crate) async fn run_together(
         &self,
         request: &Pc1Together,
         mut on: impl FnMut(usize, Told),
     ) {
         let mut open: BTreeSet<usize> = (0..request.together.len()).collect();
+        if open.is_empty() {
+            return;
+        }
         let mut all = None;
         let heard = |line| {
             match line {
@@ -325,6 +328,25 @@ mod tests {
                 "0: Temporary: the task process ended with status 3 and no result",
             ]
         );
+    }
+
+    #[test]
+    fn process_for_no_sector_is_never_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, started) = (dir.path().join("program"), dir.path().join("started"));
+        fs::write(&program, format!("#!/bin/sh\n: >{}", started.display())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let starter = Starter {
+            program,
+            env: BTreeMap::new(),
+            tmp: dir.path().join("tmp"),
+        };
+        let request = r#"{"together": [], "perCore": 2}"#;
+        let request: Pc1Together = serde_json::from_str(request).unwrap();
+        let run = starter.run_together(&request, |at, what| panic!("{at}: {what:?}"));
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(run);
+        assert!(!started.exists() && !dir.path().join("tmp").exists());
     }
 
     #[test]

@@ -110,6 +110,42 @@ fn tasks_run_over_a_pipe_with_progress_and_result() {
     assert_eq!(output["commR"].as_str().unwrap().len(), 64, "{lines:?}");
 }
 
+#[test]
+fn unsealing_runs_over_a_pipe_and_says_what_is_wrong() {
+    let (dir, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert!(params(made.path(), &[]).status.success());
+    let parents = format!("{}/parents/", made.path().display());
+    let env = [("FIL_PROOFS_PARENT_CACHE", parents.as_str())];
+    let ticket = json!({"ticket": "09".repeat(32)});
+    task(&env, &request(dir.path(), "addPiece", &json!({})));
+    task(&env, &request(dir.path(), "pc1", &ticket));
+    let lines = task(&env, &request(dir.path(), "pc2", &ticket));
+    let comm_d = &lines.last().unwrap()["result"]["output"]["commD"];
+    task(&env, &request(dir.path(), "finalize", &json!({})));
+    let data = dir.path().join("unsealed/s-t01000-7");
+    assert!(!data.exists());
+    for engine in ["stock", "filstar"] {
+        let env = [env[0], ("FILSTAR_ENGINE", engine)];
+        let wrong = json!({"ticket": "08".repeat(32), "commD": comm_d});
+        let lines = task(&env, &request(dir.path(), "unseal", &wrong));
+        let error = &lines.last().unwrap()["error"];
+        assert_eq!(error["class"], "Corrupt", "{lines:?}");
+        assert!(error["message"].as_str().unwrap().contains("ticket"));
+        assert!(!data.exists());
+        let right = json!({"ticket": "09".repeat(32), "commD": comm_d});
+        let lines = task(&env, &request(dir.path(), "unseal", &right));
+        let told = lines
+            .iter()
+            .filter_map(|l| l["progress"]["detail"].as_str());
+        assert!(told.clone().any(|d| d.contains("Unseal")), "{lines:?}");
+        let result = &lines.last().unwrap()["result"];
+        assert_eq!(result["task"], "unseal", "{lines:?}");
+        assert_eq!(&result["output"]["commD"], comm_d);
+        assert_eq!(std::fs::read(&data).unwrap(), [0; 2048]);
+        std::fs::remove_file(&data).unwrap();
+    }
+}
+
 /// Both on one core; the second has no data.
 #[test]
 fn pc1_of_two_sectors_in_one_process_tells_of_each() {

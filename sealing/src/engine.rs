@@ -6,7 +6,7 @@
 
 use std::{
     fmt::{self, Debug},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use filstar_kernels::trees::LayerSums;
@@ -63,6 +63,15 @@ pub trait Engine: Debug + Send + Sync {
     /// When a file is damaged, or the library or the file system fails.
     fn c1(&self, job: &SealJob<'_>, sealed: &Commitments, seed: Hash32) -> Result<Vec<u8>>;
 
+    /// Labels the layers again and writes the data that the replica was made from; nobody has compared it with
+    /// `CommD` then. Layers that are in the folder are built upon: see [`Engine::keeps_digests`].
+    ///
+    /// Returns the layer that it decoded with and its SHA-256, where that is known since it was written.
+    ///
+    /// # Errors
+    /// When a file is damaged, or the library or the file system fails.
+    fn unseal(&self, job: &UnsealJob<'_>) -> Result<Option<(PathBuf, [u8; 32])>>;
+
     /// Verifies a seal; a damaged proof is `false`.
     ///
     /// # Errors
@@ -103,6 +112,36 @@ impl fmt::Debug for SealJob<'_> {
             .field("place", &self.place)
             .field("ticket", &self.ticket)
             .field("pieces", &self.pieces)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is unsealed, and where.
+#[derive(Clone, Copy)]
+pub struct UnsealJob<'a> {
+    /// The sector; which of its files count is said below.
+    pub place: &'a Place,
+    /// The replica; it is only read.
+    pub replica: &'a Path,
+    /// The folder of the layers.
+    pub layers: &'a Path,
+    /// The file to write, in place of what is there.
+    pub data: &'a Path,
+    /// The ticket of the seal.
+    pub ticket: Hash32,
+    /// The commitment of the data in the seal.
+    pub comm_d: Hash32,
+    /// Told now and then, by any thread, how far this computation is.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+}
+
+impl fmt::Debug for UnsealJob<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnsealJob")
+            .field("place", &self.place)
+            .field("replica", &self.replica)
+            .field("layers", &self.layers)
+            .field("data", &self.data)
             .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 mod pc1;
 mod pc2;
 mod tree_d;
+mod unseal;
 
 pub use filstar_kernels::pool::Pool;
 pub(crate) use pc2::shape;
@@ -14,7 +15,7 @@ use filstar_kernels::{memory::Pages, poseidon::Kernel, sdr};
 use storage_proofs_core::settings::SETTINGS;
 
 use crate::{
-    engine::{Commitments, Data, Engine, Labelled, SealJob},
+    engine::{Commitments, Data, Engine, Labelled, SealJob, UnsealJob},
     error::{Error, Result},
     hash::Hash32,
     stock::Stock,
@@ -83,6 +84,10 @@ impl Engine for Own {
 
     fn c1(&self, job: &SealJob<'_>, sealed: &Commitments, seed: Hash32) -> Result<Vec<u8>> {
         Stock.c1(job, sealed, seed)
+    }
+
+    fn unseal(&self, job: &UnsealJob<'_>) -> Result<Option<(PathBuf, [u8; 32])>> {
+        unseal::run(self, job)
     }
 
     fn verify_seal(&self, input: &VerifySeal) -> Result<bool> {

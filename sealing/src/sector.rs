@@ -5,6 +5,7 @@
 //! <root>/sealed/s-t01000-7          replica
 //! <root>/sealed/s-t01000-7.json     facts, in a store only
 //! <root>/cache/s-t01000-7/…         layers and trees
+//! <root>/unsealing/s-t01000-7/…     layers of a sector that is unsealed, in scratch only
 //! <root>/ledger/s-t01000-7/…        what was computed from what, in scratch only
 //! ```
 
@@ -88,6 +89,11 @@ impl Place {
     /// The folder of layers and trees.
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache").join(self.sector.to_string())
+    }
+
+    /// The folder of what only unsealing needs.
+    pub fn unsealing(&self) -> PathBuf {
+        self.root.join("unsealing").join(self.sector.to_string())
     }
 
     /// The folder of the ledger.

@@ -11,6 +11,7 @@ mod keep;
 mod post;
 mod seal;
 mod together;
+mod unseal;
 
 use std::{
     fmt,
@@ -136,6 +137,7 @@ fn compute(task: &Task, context: &Context<'_>) -> Result<Output> {
         Task::C2(input) => Output::C2(commit::c2(input, context)?),
         Task::Finalize(input) => Output::Finalize(keep::finalize(input, context)?),
         Task::Land(input) => Output::Land(keep::land(input, context)?),
+        Task::Unseal(input) => Output::Unseal(unseal::unseal(input, context)?),
         Task::Remove(input) => Output::Remove(keep::remove(input)?),
         Task::VerifySeal(input) => Output::Verified(commit::verify(input, context)?),
         Task::VanillaProof(input) => Output::Proof(post::vanilla_proof(input)?),
@@ -200,6 +202,7 @@ fn unlock(task: &Task) -> Result<()> {
         | Task::C1(_)
         | Task::C2(_)
         | Task::Finalize(_)
+        | Task::Unseal(_)
         | Task::VerifySeal(_)
         | Task::VanillaProof(_)
         | Task::ReadPartition(_)

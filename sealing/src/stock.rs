@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use filecoin_proofs::{
@@ -17,14 +17,14 @@ use filecoin_proofs::{
     types::{Labels, StoreConfig},
 };
 use filecoin_proofs_api::{
-    PieceInfo, PrivateReplicaInfo, PublicReplicaInfo, SectorId as ApiSectorId, UnpaddedBytesAmount,
-    post, seal,
+    PieceInfo, PrivateReplicaInfo, PublicReplicaInfo, SectorId as ApiSectorId, UnpaddedByteIndex,
+    UnpaddedBytesAmount, post, seal,
 };
 use storage_proofs_core::{cache_key::CacheKey, settings::SETTINGS};
 
 use crate::{
     durable,
-    engine::{Commitments, Data, Engine, Labelled, SealJob, by_number},
+    engine::{Commitments, Data, Engine, Labelled, SealJob, UnsealJob, by_number},
     error::{Error, Result},
     hash::Hash32,
     params,
@@ -123,6 +123,39 @@ impl Engine for Stock {
             step: "C1",
             text: format!("output as JSON: {e}"),
         })
+    }
+
+    /// The library gives data back without the bits that padding adds; they are put in again. It holds the whole
+    /// sector in memory.
+    fn unseal(&self, job: &UnsealJob<'_>) -> Result<Option<(PathBuf, [u8; 32])>> {
+        let (proof, sector) = (job.place.proof, job.place.sector);
+        require_parents(proof)?;
+        let bytes = UnpaddedBytesAmount(proof.sector_bytes() / 128 * 127);
+        let raw = job.layers.join("data");
+        let replica = File::open(job.replica).map_err(Error::io("open", job.replica))?;
+        let out = File::create(&raw).map_err(Error::io("create", &raw))?;
+        guard("Unseal", || {
+            seal::unseal_range(
+                proof.seal(),
+                job.layers,
+                replica,
+                &out,
+                sector.prover_id(),
+                ApiSectorId::from(sector.number),
+                job.comm_d.0,
+                job.ticket.0,
+                UnpaddedByteIndex(0),
+                bytes,
+            )
+        })?;
+        let source = File::open(&raw).map_err(Error::io("open", &raw))?;
+        let mut options = File::options();
+        let data = options.read(true).write(true).create(true).truncate(true);
+        let data = data.open(job.data).map_err(Error::io("create", job.data))?;
+        guard("Unseal", || {
+            seal::write_and_preprocess(proof.seal(), source, &data, bytes)
+        })?;
+        Ok(None)
     }
 
     fn verify_seal(&self, input: &VerifySeal) -> Result<bool> {
@@ -292,7 +325,7 @@ fn require_parents(proof: SealProof) -> Result<()> {
     }
 }
 
-fn require(proof: SealProof, path: std::result::Result<std::path::PathBuf, String>) -> Result<()> {
+fn require(proof: SealProof, path: std::result::Result<PathBuf, String>) -> Result<()> {
     let path = path.map_err(|text| Error::Prover {
         step: "parameter names",
         text,

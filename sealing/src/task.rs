@@ -32,6 +32,8 @@ pub enum Task {
     Finalize(Finalize),
     /// Moves a finished sector to a store.
     Land(Land),
+    /// Takes the data out of a replica.
+    Unseal(Unseal),
     /// Removes all files of a sector.
     Remove(Remove),
     /// Verifies a seal.
@@ -57,6 +59,7 @@ impl Task {
             Self::C2(_) => "C2",
             Self::Finalize(_) => "Finalize",
             Self::Land(_) => "Land",
+            Self::Unseal(_) => "Unseal",
             Self::Remove(_) => "Remove",
             Self::VerifySeal(_) => "VerifySeal",
             Self::VanillaProof(_) => "VanillaProof",
@@ -76,6 +79,7 @@ impl Task {
             Self::C2(t) => Some(&t.place),
             Self::Finalize(t) => Some(&t.place),
             Self::Land(t) => Some(&t.place),
+            Self::Unseal(t) => Some(&t.place),
             Self::Remove(t) => Some(&t.place),
             Self::VerifySeal(_)
             | Self::VanillaProof(_)
@@ -104,6 +108,8 @@ pub enum Output {
     Finalize(FinalizeOutput),
     /// Of [`Task::Land`].
     Land(LandOutput),
+    /// Of [`Task::Unseal`].
+    Unseal(UnsealOutput),
     /// Of [`Task::Remove`].
     Remove(RemoveOutput),
     /// Of the two that verify.
@@ -272,6 +278,31 @@ pub struct Facts {
 pub struct LandOutput {
     /// Relative to the store's folder.
     pub files: Vec<FileFact>,
+}
+
+/// Takes the data of a sector out of its replica; all of it, since all layers are needed for any part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unseal {
+    /// The sector in scratch, where its layers are labelled again and its data comes.
+    pub place: Place,
+    /// The folder of the store that has the replica; it is in scratch when this is none.
+    #[serde(default)]
+    pub store: Option<PathBuf>,
+    /// The ticket of the seal.
+    pub ticket: Hash32,
+    /// The commitment that the data must have, as in the seal.
+    pub comm_d: Hash32,
+}
+
+/// The data of a sector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnsealOutput {
+    /// The file, as large as the sector, with the bits that padding adds.
+    pub file: PathBuf,
+    /// Its commitment, the one that was asked for.
+    pub comm_d: Hash32,
 }
 
 /// Removes all files of a sector.

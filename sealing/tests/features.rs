@@ -14,7 +14,8 @@ use std::{
 };
 
 use filecoin_proofs_api::{
-    ApiFeature, PieceInfo, RegisteredSealProof, SectorId as ApiSectorId, UnpaddedBytesAmount, seal,
+    ApiFeature, PieceInfo, RegisteredSealProof, SectorId as ApiSectorId, UnpaddedByteIndex,
+    UnpaddedBytesAmount, seal,
 };
 use filstar_kernels::{
     graph::{Graph, porep_id},
@@ -143,6 +144,42 @@ fn by_our_kernels(number: u64, files: &Files) -> ([u8; 32], [u8; 32]) {
     (comm_d, made.comm_r)
 }
 
+/// From our replica: by us with the last layer, by the library from nothing, without padding.
+fn unsealed_as_the_library_does(
+    dir: &Path,
+    proof: RegisteredSealProof,
+    ours: &Files,
+    comm_d: [u8; 32],
+) {
+    let (data, key) = (dir.join("back"), ours.cache.join(sdr::layer_name(LAYERS)));
+    let job = trees::Decode {
+        nodes: BYTES / 32,
+        key: &key,
+        replica: &ours.sealed,
+        threads: 2,
+        progress: &|_| {},
+    };
+    trees::decode(&job, &data).unwrap();
+    assert_eq!(fs::read(&data).unwrap(), fs::read(&ours.data).unwrap());
+    assert_eq!(trees::comm_d(&data, BYTES / 32, 2).unwrap(), comm_d);
+    let scratch = dir.join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let made = seal::get_unsealed_range(
+        proof,
+        &scratch,
+        &ours.sealed,
+        &data,
+        prover(),
+        ApiSectorId::from(NUMBER),
+        comm_d,
+        TICKET,
+        UnpaddedByteIndex(0),
+        UnpaddedBytesAmount(2032),
+    );
+    assert_eq!(made.unwrap(), UnpaddedBytesAmount(2032));
+    assert_eq!(fs::read(data).unwrap(), [0xa5; 2032]);
+}
+
 /// `number` is that of the proof on chain.
 fn sealed_as_the_library_does(dir: &Path, proof: RegisteredSealProof, number: u64) {
     let (theirs, ours) = (Files::new(&dir.join("a")), Files::new(&dir.join("b")));
@@ -151,6 +188,7 @@ fn sealed_as_the_library_does(dir: &Path, proof: RegisteredSealProof, number: u6
     let want = by_the_library(proof, &theirs, pieces);
     assert_eq!(by_our_kernels(number, &ours), (want.comm_d, want.comm_r));
     assert_eq!(ours.digests(), theirs.digests());
+    unsealed_as_the_library_does(dir, proof, &ours, want.comm_d);
     // It says where the trees are; the library puts in the folder that it is read from.
     fs::copy(theirs.cache.join("t_aux"), ours.cache.join("t_aux")).unwrap();
     fs::remove_dir_all(theirs.cache).unwrap();

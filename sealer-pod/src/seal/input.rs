@@ -109,6 +109,7 @@ pub(crate) fn result(sector: &Sector, output: Output) -> Result<TaskResult, Fail
         Output::AddPiece(_)
         | Output::C1(_)
         | Output::Finalize(_)
+        | Output::Unseal(_)
         | Output::Remove(_)
         | Output::Verified(_)
         | Output::ReadPartition(_)

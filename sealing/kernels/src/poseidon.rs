@@ -269,9 +269,18 @@ pub(crate) fn bytes(words: [u64; 4]) -> Node {
 
 /// a + b in the field, or none when one of them is not below the modulus. How a replica is encoded.
 pub fn add(a: &Node, b: &Node) -> Option<Node> {
+    in_field(a, b, field::add_words)
+}
+
+/// a − b in the field, or none when one of them is not below the modulus. How a replica is decoded.
+pub fn subtract(a: &Node, b: &Node) -> Option<Node> {
+    in_field(a, b, field::subtract_words)
+}
+
+fn in_field(a: &Node, b: &Node, f: fn(&[u64; 4], &[u64; 4]) -> [u64; 4]) -> Option<Node> {
     let (a, b) = (words(a), words(b));
     let both = field::is_canonical(&a) && field::is_canonical(&b);
-    both.then(|| bytes(field::add_words(&a, &b)))
+    both.then(|| bytes(f(&a, &b)))
 }
 
 #[cfg(test)]
@@ -324,6 +333,16 @@ mod tests {
             prop_assert!(field::is_canonical(&words(&sum)));
             prop_assert_eq!(add(&p(0), &b), None);
             prop_assert_eq!(add(&add(&a, &p(1)).unwrap(), &bytes([1, 0, 0, 0])), Some(a));
+        }
+
+        #[test]
+        fn prop_what_was_added_can_be_subtracted(a in any_node(), b in any_node()) {
+            prop_assert_eq!(subtract(&add(&a, &b).unwrap(), &b), Some(a));
+            let difference = subtract(&a, &b).unwrap();
+            prop_assert!(field::is_canonical(&words(&difference)));
+            prop_assert_eq!(add(&difference, &b), Some(a));
+            prop_assert_eq!(subtract(&bytes(field::P), &b), None);
+            prop_assert_eq!(subtract(&a, &bytes(field::P)), None);
         }
     }
 

@@ -1,4 +1,5 @@
-//! The trees of PC2: columns of labels (tree-c), the replica and its tree (tree-r-last).
+//! The trees of PC2: columns of labels (tree-c), the replica and its tree (tree-r-last); and the way back, from
+//! replica to data.
 //!
 //! In: the layers that PC1 wrote, and the data. Out: files with the names and bytes of the reference,
 //! and the commitments. The replica is always made from data and key, never encoded in place: so all
@@ -13,6 +14,7 @@
 //! (`util.rs`: rows to discard; `cache_key.rs`: names), `merkletree` 0.23 (rows one after another).
 
 mod chunks;
+mod decode;
 mod file;
 mod sums;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use std::{
 
 use crate::poseidon::{Arity, HashError, Kernel, NODE_BYTES, Node, hash_groups};
 use chunks::Chunks;
+pub use decode::{Decode, comm_d, decode};
 pub use sums::LayerSums;
 
 /// Nodes that a thread takes at once: 128 KiB of each file, a whole subtree.
@@ -265,18 +268,24 @@ pub fn column_tree(job: &Job<'_>, tree: u64) -> Result<Node> {
 /// When it cannot be made, or is the file that the data is in.
 pub fn create_replica(job: &Job<'_>, data: Data<'_>, replica: &Path) -> Result<()> {
     if let Data::File(source) = data {
-        let id = |path: &Path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-        if id(source).is_some_and(|a| Some(a) == id(replica)) {
-            let text = format!(
-                "{} is the data and the replica: encoding in place cannot be done again",
-                source.display()
-            );
-            return Err(TreeError::Input(text));
-        }
+        apart(source, replica)?;
     }
     let file = File::create(replica).map_err(TreeError::io("create", replica))?;
     file.set_len(job.shape.nodes() * NODE_BYTES as u64)
         .map_err(TreeError::io("extend", replica))
+}
+
+/// Data and replica must be two files.
+fn apart(source: &Path, target: &Path) -> Result<()> {
+    let id = |path: &Path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    if id(source).is_none_or(|a| Some(a) != id(target)) {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is the data and the replica: what is done in place cannot be done again",
+        source.display()
+    );
+    Err(TreeError::Input(text))
 }
 
 /// Writes one base tree's part of the replica, and its tree; returns the root.

@@ -59,11 +59,30 @@ pub(super) fn run(own: &Own, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Lab
             folder: place.cache(),
         });
     }
-    let parents = parents(own, proof, &lanes[0].replica_id)?;
+    let report = label(own, proof, &lanes, &|p| {
+        for job in jobs {
+            (job.progress)(in_words("PC1", p, lanes.len()));
+        }
+    })?;
+    let done = commitments.into_iter().zip(report.layers);
+    Ok(done
+        .map(|(comm_d, digests)| Labelled { comm_d, digests })
+        .collect())
+}
+
+/// Labels what is missing of the layers in the lanes' folders; tells how far it is each second at most.
+pub(super) fn label(
+    own: &Own,
+    proof: SealProof,
+    lanes: &[Lane],
+    tell: &dyn Fn(&sdr::Progress),
+) -> Result<sdr::Report> {
+    let first = lanes.first().map_or([0; 32], |lane| lane.replica_id);
+    let parents = parents(own, proof, &first)?;
     let last = Cell::new(None::<Instant>);
     let report = sdr::label(&sdr::Job {
         layers: proof.layers(),
-        lanes: &lanes,
+        lanes,
         rows: &parents,
         options: Options {
             kernel: own.labels,
@@ -73,9 +92,7 @@ pub(super) fn run(own: &Own, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Lab
                 let now = Instant::now();
                 if last.get().is_none_or(|t| now - t >= EVERY) {
                     last.set(Some(now));
-                    for job in jobs {
-                        (job.progress)(in_words(&p, lanes.len()));
-                    }
+                    tell(&p);
                 }
             },
             ..Options::default()
@@ -89,10 +106,7 @@ pub(super) fn run(own: &Own, jobs: &[SealJob<'_>], data: Data) -> Result<Vec<Lab
         seconds = report.labelling.as_secs(),
         "layers are labelled"
     );
-    let done = commitments.into_iter().zip(report.layers);
-    Ok(done
-        .map(|(comm_d, digests)| Labelled { comm_d, digests })
-        .collect())
+    Ok(report)
 }
 
 /// Makes the replica's file and tree-d; returns its root.
@@ -182,7 +196,8 @@ fn recorded(parents: &Path, proof: SealProof, path: &Path, depth: params::Depth)
     })
 }
 
-fn in_words(p: &sdr::Progress, sectors: usize) -> Progress {
+/// `what` is the step that labels.
+pub(super) fn in_words(what: &str, p: &sdr::Progress, sectors: usize) -> Progress {
     let done = u64::from(p.layer - 1) * p.nodes + p.node;
     let all = u64::from(p.layers) * p.nodes;
     #[expect(clippy::cast_precision_loss, reason = "a time to look at")]
@@ -190,7 +205,7 @@ fn in_words(p: &sdr::Progress, sectors: usize) -> Progress {
     Progress {
         percent: u32::try_from(done * 100 / all.max(1)).unwrap_or(100),
         detail: format!(
-            "PC1: layer {} of {}, node {} of {}, {:.2} million nodes/s, {} left",
+            "{what}: layer {} of {}, node {} of {}, {:.2} million nodes/s, {} left",
             p.layer,
             p.layers,
             p.node,
@@ -245,10 +260,10 @@ mod tests {
             nodes: 1 << 30,
             rate: 1.25e6,
         };
-        let said = in_words(&p, 1);
+        let said = in_words("PC1", &p, 1);
         assert_eq!(said.percent, 22);
         let want = "PC1: layer 3 of 11, node 536870912 of 1073741824, 1.25 million nodes/s, 2 h 2 min left";
         assert_eq!(said.detail, want);
-        assert!(in_words(&p, 4).detail.contains("8 h 7 min"));
+        assert!(in_words("PC1", &p, 4).detail.contains("8 h 7 min"));
     }
 }

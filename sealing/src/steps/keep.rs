@@ -28,13 +28,29 @@ const VERSION: u32 = 1;
 /// The JSON beside a landed replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct StoredFacts {
+pub(super) struct StoredFacts {
     version: u32,
     sector: SectorId,
     proof: SealProof,
     #[serde(flatten)]
-    facts: Facts,
-    files: Vec<FileFact>,
+    pub(super) facts: Facts,
+    pub(super) files: Vec<FileFact>,
+}
+
+impl StoredFacts {
+    /// What is said of this sector in its store; none when nothing is, or nothing that can be read.
+    pub(super) fn read(target: &Place) -> Result<Option<Self>> {
+        let path = target.facts();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", path)(e)),
+        };
+        let stored = serde_json::from_slice::<Self>(&text).ok();
+        Ok(stored.filter(|s| {
+            s.version == VERSION && s.sector == target.sector && s.proof == target.proof
+        }))
+    }
 }
 
 /// Removes layers, tree-d, tree-c and, unless it is to stay, the data. Until then all can be made again, so what must
@@ -78,7 +94,7 @@ fn check_all(files: &[FileFact], place: &Place, context: &Context<'_>) -> Result
 /// mounted, is full, does not answer or gives back another content; `Fatal` when it is the scratch folder itself.
 pub(super) fn land(input: &Land, context: &Context<'_>) -> Result<LandOutput> {
     let target = input.place.at(&input.store);
-    must_be_mounted(&input.store)?;
+    must_be_mounted(&input.store, "land in")?;
     must_be_apart(&input.place, &target)?;
     if let Some(files) = landed(&target, &input.facts)? {
         remove_landed(&input.place, &target)?;
@@ -110,14 +126,15 @@ pub(super) fn land(input: &Land, context: &Context<'_>) -> Result<LandOutput> {
     })
 }
 
-/// A folder that is not there is a store that this pod has not mounted; made here it would fill another disk.
-fn must_be_mounted(store: &Path) -> Result<()> {
+/// A folder that is not there is a store that this pod has not mounted: made here it would fill another disk, and a
+/// replica that is in it is not gone.
+pub(super) fn must_be_mounted(store: &Path, what_for: &'static str) -> Result<()> {
     if store.is_dir() {
         return Ok(());
     }
     let why = "this pod does not mount the store; it does after its next start";
     let source = io::Error::new(io::ErrorKind::NotFound, why);
-    Err(Error::io("land in", store)(source))
+    Err(Error::io(what_for, store)(source))
 }
 
 /// Landing in the scratch folder itself would remove what it has just landed. Paths say nothing of that: mounts and
@@ -176,19 +193,10 @@ fn lasting(place: &Place) -> Result<Vec<FileFact>> {
 
 /// The files in the store, when the same sector is there already, whole.
 fn landed(target: &Place, facts: &Facts) -> Result<Option<Vec<FileFact>>> {
-    let path = target.facts();
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("read", path)(e)),
-    };
-    let Ok(stored) = serde_json::from_slice::<StoredFacts>(&text) else {
+    let Some(stored) = StoredFacts::read(target)? else {
         return Ok(None);
     };
-    let same = stored.version == VERSION
-        && stored.sector == target.sector
-        && stored.proof == target.proof
-        && stored.facts.comm_r == facts.comm_r;
+    let same = stored.facts.comm_r == facts.comm_r;
     let whole = stored
         .files
         .iter()
@@ -286,7 +294,7 @@ fn remove_source(place: &Place) -> Result<Vec<PathBuf>> {
             removed.push(file);
         }
     }
-    for dir in [place.cache(), place.ledger()] {
+    for dir in [place.cache(), place.unsealing(), place.ledger()] {
         if durable::remove_dir(&dir)? {
             removed.push(dir);
         }

@@ -37,6 +37,13 @@ pub(super) struct SealInput {
     replica_id: Hash32,
 }
 
+impl SealInput {
+    /// The ticket of the seal.
+    pub(super) const fn ticket(&self) -> Hash32 {
+        self.ticket
+    }
+}
+
 /// A mark that PC1 began; layers are good only for the same inputs and the same engine, and unless
 /// that keeps digests of them, for the same boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -93,11 +93,34 @@ impl Mul for Fr {
 
 /// Whether the number is below p.
 pub(super) const fn is_canonical(words: &[u64; 4]) -> bool {
-    minus_p(words).1
+    minus(words, &P).1
 }
 
 /// a + b mod p of numbers below p.
 pub(super) const fn add_words(a: &[u64; 4], b: &[u64; 4]) -> [u64; 4] {
+    // No carry is lost: both are below 2^255.
+    reduced(&plus(a, b))
+}
+
+/// a − b mod p of numbers below p.
+pub(super) const fn subtract_words(a: &[u64; 4], b: &[u64; 4]) -> [u64; 4] {
+    match minus(a, b) {
+        (difference, false) => difference,
+        // The lost carry is the borrow that is paid back.
+        (difference, true) => plus(&difference, &P),
+    }
+}
+
+/// x mod p for x below 2p.
+pub(super) const fn reduced(x: &[u64; 4]) -> [u64; 4] {
+    match minus(x, &P) {
+        (_, true) => *x,
+        (difference, false) => difference,
+    }
+}
+
+/// a + b modulo 2^256.
+const fn plus(a: &[u64; 4], b: &[u64; 4]) -> [u64; 4] {
     let (mut sum, mut carry, mut i) = ([0; 4], false, 0);
     while i < 4 {
         let (low, c1) = a[i].overflowing_add(b[i]);
@@ -105,23 +128,14 @@ pub(super) const fn add_words(a: &[u64; 4], b: &[u64; 4]) -> [u64; 4] {
         (sum[i], carry) = (low, c1 | c2);
         i += 1;
     }
-    // No carry is left: both are below 2^255.
-    reduced(&sum)
+    sum
 }
 
-/// x mod p for x below 2p.
-pub(super) const fn reduced(x: &[u64; 4]) -> [u64; 4] {
-    match minus_p(x) {
-        (_, true) => *x,
-        (difference, false) => difference,
-    }
-}
-
-/// x − p modulo 2^256, and whether x is below p.
-const fn minus_p(x: &[u64; 4]) -> ([u64; 4], bool) {
+/// a − b modulo 2^256, and whether a is below b.
+const fn minus(a: &[u64; 4], b: &[u64; 4]) -> ([u64; 4], bool) {
     let (mut difference, mut borrow, mut i) = ([0; 4], false, 0);
     while i < 4 {
-        let (low, b1) = x[i].overflowing_sub(P[i]);
+        let (low, b1) = a[i].overflowing_sub(b[i]);
         let (low, b2) = low.overflowing_sub(borrow as u64);
         (difference[i], borrow) = (low, b1 | b2);
         i += 1;

@@ -176,43 +176,55 @@ impl<'a> Chunks<'a> {
             .map_err(|e| TreeError::Input(format!("a row of hashes: {e}")))
     }
 
-    /// Runs `work` for every chunk, each thread with its own buffers; the first failure ends all.
+    /// Runs `work` for every chunk.
     fn each(
         &self,
         inputs: usize,
         work: impl Fn(&mut Buffers, u64) -> Result<Node> + Sync,
     ) -> Result<Vec<Node>> {
         let chunks = self.job.shape.leaves / self.size;
-        let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        let one_thread = || {
-            let (mut buffers, mut tops) = (Buffers::new(self.size, inputs), Vec::new());
-            while !failed.load(Ordering::Relaxed) {
-                let chunk = next.fetch_add(1, Ordering::Relaxed);
-                if chunk >= chunks {
-                    break;
-                }
-                match work(&mut buffers, chunk) {
-                    Ok(top) => tops.push((chunk, top)),
-                    Err(e) => {
-                        failed.store(true, Ordering::Relaxed);
-                        return Err(e);
-                    }
+        let buffers = || Buffers::new(self.size, inputs);
+        each(self.job.threads, chunks, buffers, work)
+    }
+}
+
+/// Runs `work` for every chunk, each thread with its own buffers; the first failure ends all. What came out, in
+/// the order of the chunks.
+pub(super) fn each<B, T: Send>(
+    threads: usize,
+    chunks: u64,
+    buffers: impl Fn() -> B + Sync,
+    work: impl Fn(&mut B, u64) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let one_thread = || {
+        let (mut buffers, mut done) = (buffers(), Vec::new());
+        while !failed.load(Ordering::Relaxed) {
+            let chunk = next.fetch_add(1, Ordering::Relaxed);
+            if chunk >= chunks {
+                break;
+            }
+            match work(&mut buffers, chunk) {
+                Ok(made) => done.push((chunk, made)),
+                Err(e) => {
+                    failed.store(true, Ordering::Relaxed);
+                    return Err(e);
                 }
             }
-            Ok(tops)
-        };
-        let threads = (self.job.threads.max(1) as u64).min(chunks);
-        let parts: Vec<_> = thread::scope(|scope| {
-            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(one_thread)).collect();
-            handles.into_iter().map(join).collect()
-        });
-        let mut all = Vec::new();
-        for part in parts {
-            all.extend(part?);
         }
-        all.sort_unstable_by_key(|(chunk, _)| *chunk);
-        Ok(all.into_iter().map(|(_, top)| top).collect())
+        Ok(done)
+    };
+    let threads = (threads.max(1) as u64).min(chunks);
+    let parts: Vec<_> = thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(one_thread)).collect();
+        handles.into_iter().map(join).collect()
+    });
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(part?);
     }
+    all.sort_unstable_by_key(|(chunk, _)| *chunk);
+    Ok(all.into_iter().map(|(_, made)| made).collect())
 }
 
 /// What a thread keeps from chunk to chunk.

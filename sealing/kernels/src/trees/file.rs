@@ -29,6 +29,13 @@ impl NodeFile {
         }
     }
 
+    /// Makes a new one, in place of what was there. It grows as it is written.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(TreeError::io("create", path))?;
+        let path = path.to_owned();
+        Ok(Self { file, path })
+    }
+
     /// Opens one that is there, to write parts of it.
     pub(super) fn writable(path: &Path) -> Result<Self> {
         let file = File::options().write(true).open(path);

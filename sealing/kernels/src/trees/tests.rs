@@ -280,6 +280,112 @@ fn progress_ends_with_the_whole() {
     assert_eq!(told.last().map(|(done, whole)| done == whole), Some(true));
 }
 
+fn way_back<'a>(key: &'a Path, replica: &'a Path, nodes: u64) -> Decode<'a> {
+    Decode {
+        nodes,
+        key,
+        replica,
+        threads: 3,
+        progress: &|_| {},
+    }
+}
+
+#[test]
+fn decoded_replica_is_the_data_with_any_number_of_threads() {
+    for (leaves, trees) in [(64, 1), (8 * CHUNK, 1)] {
+        let b = Bench::new(leaves, trees, 2);
+        b.build().unwrap();
+        let (key, replica, out) = (b.path(&layer_name(2)), b.path("replica"), b.path("out"));
+        let before = fs::read(&replica).unwrap();
+        for threads in [1, 3, 64] {
+            fs::write(&out, [0xff; 100]).unwrap();
+            let job = Decode {
+                threads,
+                ..way_back(&key, &replica, leaves)
+            };
+            decode(&job, &out).unwrap();
+            assert!(fs::read(&out).unwrap() == fs::read(b.path("data")).unwrap());
+        }
+        assert!(
+            fs::read(&replica).unwrap() == before,
+            "the replica is only read"
+        );
+    }
+}
+
+#[test]
+fn decoding_names_what_is_damaged_and_what_is_full() {
+    let b = Bench::new(64, 1, 2);
+    b.build().unwrap();
+    let (key, replica, out) = (b.path(&layer_name(2)), b.path("replica"), b.path("out"));
+    let job = way_back(&key, &replica, 64);
+    let full = decode(&job, Path::new("/dev/full")).unwrap_err();
+    let TreeError::Io { path, source, .. } = &full else {
+        panic!("{full}")
+    };
+    assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(path, Path::new("/dev/full"));
+    fs::hard_link(&replica, b.path("link")).unwrap();
+    let e = decode(&job, &b.path("link")).unwrap_err();
+    assert!(matches!(e, TreeError::Input(_)), "{e}");
+    for file in [&key, &replica] {
+        let good = fs::read(file).unwrap();
+        let mut bad = good.clone();
+        bad[32 * 5 + 31] = 0xff;
+        for damage in [&bad[..], &good[..77]] {
+            fs::write(file, damage).unwrap();
+            let text = decode(&job, &out).unwrap_err().to_string();
+            assert!(text.contains(&*file.to_string_lossy()), "{text}");
+            assert_eq!(text.contains("node 5 "), damage.len() > 77, "{text}");
+        }
+        fs::write(file, good).unwrap();
+    }
+    decode(&job, &out).unwrap();
+}
+
+#[test]
+fn decoding_tells_how_many_nodes_are_done() {
+    let b = Bench::new(8 * CHUNK, 1, 2);
+    b.build().unwrap();
+    let told = std::sync::Mutex::new(Vec::new());
+    let (key, replica) = (b.path(&layer_name(2)), b.path("replica"));
+    let job = Decode {
+        progress: &|done| told.lock().unwrap().push(done),
+        ..way_back(&key, &replica, 8 * CHUNK)
+    };
+    decode(&job, &b.path("out")).unwrap();
+    let mut told = told.into_inner().unwrap();
+    told.sort_unstable();
+    assert_eq!(told, (1..=8).map(|n| n * CHUNK).collect::<Vec<_>>());
+}
+
+/// `CommD` of an empty sector of 2 KiB as the network knows it, and any data against the plain definition.
+#[test]
+fn vector_commitment_of_data() {
+    use sha2::{Digest, Sha256};
+    let b = Bench::new(8 * CHUNK, 1, 2);
+    fs::write(b.path("zeros"), [0; 64 * NODE_BYTES]).unwrap();
+    let zeros = comm_d(&b.path("zeros"), 64, 2).unwrap();
+    let known = "fc7e928296e516faade986b28f92d44a4f24b935485223376a799027bc18f833";
+    assert_eq!(hex::encode(zeros), known);
+    let mut row = nodes(8 * CHUNK, 99);
+    while row.len() > 1 {
+        let pair = |pair: &[Node]| {
+            let mut node: Node = Sha256::digest(pair.concat()).into();
+            node[31] &= 0x3f;
+            node
+        };
+        row = row.chunks(2).map(pair).collect();
+    }
+    for threads in [1, 5] {
+        let got = comm_d(&b.path("data"), 8 * CHUNK, threads).unwrap();
+        assert_eq!(got, row[0]);
+    }
+    let e = comm_d(&b.path("data"), 64, 2).unwrap_err();
+    assert!(matches!(e, TreeError::Size { .. }), "{e}");
+    assert!(comm_d(&b.path("data"), 63, 2).is_err());
+}
+
 #[test]
 fn shapes_are_those_of_the_network() {
     let gib = 1 << 30;
