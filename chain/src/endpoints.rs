@@ -4,8 +4,9 @@
 //! well. A node is well when it is on the right network with the right genesis, and its head is young enough.
 //! Never: an answer of a node that was not found well just before; so nothing is decided on an old head.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::class::Class;
 use crate::node::{self, ChainReader, NetworkParams, Node, TipSet};
@@ -41,6 +42,18 @@ pub enum Unwell {
     /// It cannot be asked.
     #[error(transparent)]
     Node(#[from] node::Error),
+    /// It takes too long to show that it is well.
+    #[error(
+        "endpoint {endpoint} did not show within {}s that it is well: check that the node runs and is not overloaded, or \
+         set another endpoint",
+        allowed.as_secs_f32()
+    )]
+    Slow {
+        /// The endpoint's name.
+        endpoint: String,
+        /// What is allowed.
+        allowed: Duration,
+    },
     /// It is on another network.
     #[error("endpoint {endpoint}: {source}: set spec.network, or another endpoint")]
     Network {
@@ -93,7 +106,7 @@ impl Unwell {
         match self {
             Self::Node(error) => error.class(),
             Self::Network { .. } | Self::Genesis { .. } => Class::Fatal,
-            Self::Behind { .. } | Self::Ahead { .. } => Class::Temporary,
+            Self::Slow { .. } | Self::Behind { .. } | Self::Ahead { .. } => Class::Temporary,
         }
     }
 }
@@ -143,6 +156,13 @@ const MAX_AHEAD_EPOCHS: u64 = 2;
 /// The same for networks with short epochs: clocks are never closer than this. Unit: seconds.
 const MIN_AHEAD_SECS: u64 = 30;
 
+/// How long a node may take to show that it is well, unless it is set otherwise. A node that hangs must leave time to
+/// ask the next ones.
+const HEALTH_WITHIN: Duration = Duration::from_secs(15);
+
+/// For how long a node that was demoted is asked after the others.
+const DEMOTED_FOR: Duration = Duration::from_mins(10);
+
 /// A time that was read a while ago.
 #[derive(Debug, Clone, Copy)]
 struct Now {
@@ -164,6 +184,9 @@ pub struct Endpoints {
     policy: Policy,
     /// The one that was well last; asked first, so that a flapping one does not move us to and fro.
     last_good: Option<usize>,
+    /// When nodes were demoted, by name.
+    demoted: BTreeMap<String, Instant>,
+    health_within: Duration,
 }
 
 impl Endpoints {
@@ -173,10 +196,38 @@ impl Endpoints {
             nodes,
             policy,
             last_good: None,
+            demoted: BTreeMap::new(),
+            health_within: HEALTH_WITHIN,
         }
     }
 
-    /// Finds a node that is well: the one that was well last, else the first in order.
+    /// How long a node may take to show that it is well.
+    #[must_use]
+    pub fn within(mut self, health: Duration) -> Self {
+        self.health_within = health;
+        self
+    }
+
+    /// Takes over which nodes were demoted, from endpoints of the same miner that were made before.
+    #[must_use]
+    pub fn after(mut self, before: Self) -> Self {
+        self.demoted = before.demoted;
+        self
+    }
+
+    /// A node that was found well failed at what it was asked next, or hangs: for ten minutes all others are asked first.
+    /// Of several such the one that failed longest ago comes first, so none is left out for ever.
+    pub fn demote(&mut self, failed: &Healthy) {
+        let name = failed.node.name();
+        tracing::warn!(
+            endpoint = name,
+            "chain endpoint asked after the others for a while"
+        );
+        self.demoted.insert(name.to_owned(), Instant::now());
+        self.last_good = None;
+    }
+
+    /// Finds a node that is well: the one that was well last, else the first in order. Those that were demoted come last.
     ///
     /// `now_unix` is the time of this machine when this is called. Unit: seconds since 1970. What asking takes is
     /// added to it: a head that was made meanwhile is not ahead, one that grew old is not young.
@@ -193,7 +244,14 @@ impl Endpoints {
             let Some(node) = self.nodes.get(index) else {
                 continue;
             };
-            match self.check(node, now).await {
+            let check = tokio::time::timeout(self.health_within, self.check(node, now));
+            let checked = check.await.unwrap_or_else(|_elapsed| {
+                Err(Unwell::Slow {
+                    endpoint: node.name().to_owned(),
+                    allowed: self.health_within,
+                })
+            });
+            match checked {
                 Ok((healthy, genesis)) => {
                     self.last_good = Some(index);
                     // A private network has the genesis that its first good node has, and keeps it.
@@ -212,7 +270,11 @@ impl Endpoints {
 
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
-        order.sort_by_key(|index| Some(*index) != self.last_good);
+        let demoted = |index: usize| {
+            let when = self.demoted.get(self.nodes.get(index)?.name())?;
+            (when.elapsed() < DEMOTED_FOR).then_some(*when)
+        };
+        order.sort_by_key(|index| (demoted(*index), Some(*index) != self.last_good));
         order
     }
 

@@ -11,6 +11,7 @@ mod problem;
 mod questions;
 mod signer;
 mod spec;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

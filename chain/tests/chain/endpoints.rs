@@ -98,6 +98,59 @@ async fn the_next_node_is_used_when_the_first_is_down_and_kept_when_it_returns()
 }
 
 #[tokio::test]
+async fn a_demoted_node_is_asked_after_the_others_and_still_used_when_they_are_down() {
+    let shows = well();
+    let (first, second) = (start(well()).await, start(shows.clone()).await);
+    let mut endpoints = endpoints(&[&first, &second]);
+    let healthy = endpoints.healthy(NOW).await.unwrap();
+    assert_eq!(healthy.node.name(), "first");
+    endpoints.demote(&healthy);
+    assert_eq!(endpoints.healthy(NOW).await.unwrap().node.name(), "second");
+    shows.up.store(false, Ordering::Relaxed);
+    assert_eq!(endpoints.healthy(NOW).await.unwrap().node.name(), "first");
+}
+
+#[tokio::test]
+async fn endpoints_that_are_made_anew_remember_which_were_demoted() {
+    let (first, second) = (start(well()).await, start(well()).await);
+    let mut before = endpoints(&[&first, &second]);
+    let healthy = before.healthy(NOW).await.unwrap();
+    before.demote(&healthy);
+    let mut anew = endpoints(&[&first, &second]).after(before);
+    assert_eq!(anew.healthy(NOW).await.unwrap().node.name(), "second");
+}
+
+#[tokio::test]
+async fn of_nodes_that_were_all_demoted_the_one_demoted_first_is_asked_first() {
+    let (first, second) = (start(well()).await, start(well()).await);
+    let mut endpoints = endpoints(&[&first, &second]);
+    for expected in ["first", "second", "first", "second"] {
+        let healthy = endpoints.healthy(NOW).await.unwrap();
+        assert_eq!(healthy.node.name(), expected);
+        endpoints.demote(&healthy);
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_hang_leave_time_for_the_next() {
+    let hangs = || Server::start(|_, _| Answer::Silence);
+    let (first, second, third) = (hangs().await, hangs().await, start(well()).await);
+    let within = std::time::Duration::from_millis(200);
+    let mut endpoints = endpoints(&[&first, &second, &third]).within(within);
+    assert_eq!(endpoints.healthy(NOW).await.unwrap().node.name(), "third");
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_may_recover() {
+    let hangs = Server::start(|_, _| Answer::Silence).await;
+    let within = std::time::Duration::from_millis(200);
+    let mut endpoints = endpoints(&[&hangs]).within(within);
+    let error = endpoints.healthy(NOW).await.unwrap_err();
+    assert!(matches!(error.reasons[0], Unwell::Slow { .. }), "{error}");
+    assert_eq!(error.class(), Class::Temporary);
+}
+
+#[tokio::test]
 async fn a_node_with_an_old_head_is_not_used() {
     let old = start(Shows {
         head_at: NOW - 300,

@@ -1,17 +1,20 @@
 //! Finds our messages on the chain.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use filstar_chain::node::{ChainReader, Error, MessageLookup, MessageReader, ReadRpc, TipSet};
 use filstar_chain::types::{AttoFil, Cid, Epoch, TipSetKey};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
-use super::poll::AT_ONCE;
 use super::questions::{Asked, Questions};
+use super::state::AT_ONCE;
 use crate::world::{Lookup, SenderFacts};
 
 /// Holders that are remembered; then all are forgotten.
 const MAX_HOLDERS: usize = 512;
+/// A search that takes longer is given up for this poll: all else that the poll asks must not wait for it.
+const SEARCH: Duration = Duration::from_secs(10);
 
 /// Tipsets that hold messages, by the tipset that executed them.
 #[derive(Debug, Default)]
@@ -27,14 +30,15 @@ struct Holder {
 }
 
 impl Landed {
-    /// Where each message is at this head. A message that the sender's nonce has not reached is nowhere.
+    /// Where each message is at this head. A message that the sender's nonce has not reached is nowhere. One whose search
+    /// failed has no entry: nothing is known of it, and the others are answered.
     pub(super) async fn lookups(
         &mut self,
         node: &impl ReadRpc,
         head: &TipSetKey,
         questions: &Questions,
         senders: &BTreeMap<String, SenderFacts>,
-    ) -> Result<BTreeMap<String, Option<Lookup>>, Error> {
+    ) -> BTreeMap<String, Option<Lookup>> {
         let mut all = BTreeMap::new();
         let mut searched = Vec::new();
         for (cid, asked) in &questions.messages {
@@ -48,31 +52,33 @@ impl Landed {
             }
             all.insert(cid.clone(), None);
         }
-        let search = |(text, cid): (String, Cid)| async move {
-            let found = match node.search_message(head, &cid, -1, false).await {
-                // A node that lost the message itself cannot search for it: push it again.
-                Err(Error::Forgotten { .. }) => None,
-                answer => answer?,
-            };
-            Ok::<_, Error>((text, found))
-        };
-        let found: Vec<(String, Option<MessageLookup>)> = stream::iter(searched)
+        let search =
+            |(text, cid): (String, Cid)| async move { (text, search(node, head, cid).await) };
+        let found: Vec<_> = stream::iter(searched)
             .map(search)
             .buffered(AT_ONCE)
-            .try_collect()
-            .await?;
-        for (text, lookup) in found {
-            let lookup = match lookup {
-                None => None,
-                Some(lookup) => Some(self.lookup(node, lookup).await?),
+            .collect()
+            .await;
+        for (text, found) in found {
+            let lookup = match found {
+                Ok(None) => Ok(None),
+                Ok(Some(found)) => self.lookup(node, found).await.map(Some),
+                Err(why) => Err(why),
             };
-            all.insert(text, lookup);
+            match lookup {
+                Ok(lookup) => drop(all.insert(text, lookup)),
+                Err(why) => tracing::warn!(cid = %text, %why, "not known where this message is"),
+            }
         }
-        Ok(all)
+        all
     }
 
-    async fn lookup(&mut self, node: &impl ReadRpc, found: MessageLookup) -> Result<Lookup, Error> {
-        let holder = self.holder(node, &found).await?;
+    async fn lookup(
+        &mut self,
+        node: &impl ReadRpc,
+        found: MessageLookup,
+    ) -> Result<Lookup, String> {
+        let holder = self.holder(node, &found).await.map_err(|e| e.to_string())?;
         Ok(Lookup {
             cid: found.message.to_string(),
             epoch: holder.epoch,
@@ -107,6 +113,20 @@ impl Landed {
     }
 }
 
+/// What a search finds, or why it finds nothing out.
+async fn search(
+    node: &impl ReadRpc,
+    head: &TipSetKey,
+    cid: Cid,
+) -> Result<Option<MessageLookup>, String> {
+    match tokio::time::timeout(SEARCH, node.search_message(head, &cid, -1, false)).await {
+        // A node that does not have the message itself cannot search for it.
+        Ok(Err(Error::Forgotten { .. })) => Ok(None),
+        Ok(answer) => answer.map_err(|e| e.to_string()),
+        Err(_elapsed) => Err(format!("the search takes more than {}s", SEARCH.as_secs())),
+    }
+}
+
 /// Whether the chain may hold the message: the sender's nonce has passed it, or is not known.
 fn may_have_landed(asked: &Asked, senders: &BTreeMap<String, SenderFacts>) -> bool {
     senders
@@ -124,6 +144,8 @@ mod tests {
     use super::*;
 
     const CID: &str = "bafy2bzacecnamqgqmifpluoeldx7zzglxcljo6oja4vrmtj7432rphldpdmm2";
+
+    const OTHER: &str = "bafy2bzacea3wsdh6y3a36tb3skempjoxqpuyompjbmfeyf34fi3uy6uue42v4";
 
     /// A node that answers each method with one thing.
     struct Fake(fn(&str, &[Value]) -> Result<Value, ErrorObject>);
@@ -189,8 +211,7 @@ mod tests {
         let head = TipSetKey::default();
         let found = Landed::default()
             .lookups(&node, &head, &asked(4), &senders())
-            .await
-            .unwrap();
+            .await;
         let lookup = found[CID].as_ref().unwrap();
         assert_eq!(
             (lookup.epoch, lookup.exit_code, lookup.gas_used),
@@ -205,8 +226,7 @@ mod tests {
         let head = TipSetKey::default();
         let found = Landed::default()
             .lookups(&node, &head, &asked(5), &senders())
-            .await
-            .unwrap();
+            .await;
         assert_eq!(found[CID], None);
     }
 
@@ -221,23 +241,31 @@ mod tests {
         let head = TipSetKey::default();
         let found = Landed::default()
             .lookups(&node, &head, &asked(4), &senders())
-            .await
-            .unwrap();
+            .await;
         assert_eq!(found[CID], None);
     }
 
     #[tokio::test]
-    async fn any_other_failure_of_a_search_is_no_answer() {
-        let node = Fake(|_, _| {
-            Err(ErrorObject {
-                code: 1,
-                message: "busy".into(),
-            })
+    async fn a_search_that_fails_leaves_only_its_own_message_unanswered() {
+        let node = Fake(|_, params| {
+            if params[1] == json!({"/": CID}) {
+                Err(ErrorObject {
+                    code: 1,
+                    message: "busy".into(),
+                })
+            } else {
+                Ok(Value::Null)
+            }
         });
         let head = TipSetKey::default();
+        let mut questions = asked(4);
+        questions
+            .messages
+            .insert(OTHER.into(), questions.messages[CID].clone());
         let found = Landed::default()
-            .lookups(&node, &head, &asked(4), &senders())
+            .lookups(&node, &head, &questions, &senders())
             .await;
-        assert!(found.is_err());
+        assert_eq!(found.get(CID), None, "nothing is known of it");
+        assert_eq!(found.get(OTHER), Some(&None), "it was searched for");
     }
 }

@@ -8,7 +8,7 @@ use filstar_chain::proving::DeadlineInfo;
 use filstar_chain::types::{ActorId, AttoFil, BitField, TipSetKey, bitfield};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::poll::AT_ONCE;
+use super::state::AT_ONCE;
 use crate::world::Faults;
 
 /// Asked again after so many epochs whatever the fingerprint says.

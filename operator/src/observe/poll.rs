@@ -1,38 +1,36 @@
 //! One poll of one Miner's chain: everything is read at one head.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use filstar_chain::endpoints::Healthy;
-use filstar_chain::node::{
-    ActorReader, ChainReader, Error as NodeError, MessageReader, MinerReader, Node, SectorReader,
-};
-use filstar_chain::types::{ActorId, AttoFil, SectorNumber, TipSetKey, parse_address};
+use filstar_chain::node::{ChainReader, Error as NodeError, MinerReader, Node};
+use filstar_chain::types::{ActorId, TipSetKey};
 use filstar_crds::MinerSpec;
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::landed::Landed;
 use super::partitions::{Fingerprint, Partitions, Proving};
 use super::questions::Questions;
 use super::spec::{Nodes, nodes};
+use super::state::{precommits, sectors, senders};
 use super::{Connections, estimate, pause, problem, signer};
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::watch::Change;
-use crate::world::{ChainFacts, ChainProblem, Id, SenderFacts};
+use crate::world::{ChainFacts, ChainProblem, Id};
 
-/// Calls at once of one poll.
-pub(super) const AT_ONCE: usize = 8;
 /// Between polls while something is wrong.
 const PROBLEM_PAUSE: Duration = Duration::from_secs(5);
-/// A poll that takes longer has failed: what it began with is too old.
+/// Reading all from one endpoint may take so long: after that, what it began with is too old.
 const WHOLE_POLL: Duration = Duration::from_mins(1);
 /// Before a failure is tried again that may be over at once.
 const HICCUP_PAUSE: Duration = Duration::from_secs(1);
 /// Tokens are read and checked anew after so long.
 const NODES_AGE: Duration = Duration::from_mins(5);
+/// After so many polls in a row that left a message unanswered another endpoint is asked.
+const UNANSWERED_POLLS: u32 = 3;
 /// A signer that was ready is checked again after so long.
 const SIGNER_AGE: Duration = Duration::from_mins(1);
 
@@ -51,6 +49,10 @@ pub(super) struct Poll {
     landed: Landed,
     signer: Option<(Instant, Result<(), String>)>,
     last: Option<Last>,
+    /// Polls in a row in which the search for some message failed.
+    unanswered: u32,
+    /// How long reading all from one endpoint may take.
+    allowed: Duration,
 }
 
 /// What was told last.
@@ -92,6 +94,8 @@ impl Poll {
             landed: Landed::default(),
             signer: None,
             last: None,
+            unanswered: 0,
+            allowed: WHOLE_POLL,
         }
     }
 
@@ -107,14 +111,7 @@ impl Poll {
             self.signer = None;
             self.last = None;
         }
-        let read = tokio::time::timeout(WHOLE_POLL, self.read(questions)).await;
-        let read = read.unwrap_or_else(|_elapsed| {
-            let text = format!(
-                "the chain node takes more than {}s for one poll",
-                WHOLE_POLL.as_secs()
-            );
-            Err(ChainProblem::Unreachable(text))
-        });
+        let read = self.read(questions).await;
         match read {
             Ok(found) => (
                 found.news.map(|(f, s)| self.tell(f, s)),
@@ -161,13 +158,59 @@ impl Poll {
         (Some(change), PROBLEM_PAUSE)
     }
 
+    /// Asks the endpoints one after another until one answers all. One that does not is asked after the others for a
+    /// while, although its head is fine.
     async fn read(&mut self, questions: &Questions) -> Result<Found, ChainProblem> {
         let actor: ActorId = self
             .spec
             .actor_id
             .parse()
             .map_err(|e| ChainProblem::InvalidSpec(format!("spec.actorId: {e}")))?;
-        let healthy = self.healthy().await?;
+        let mut problems = Vec::new();
+        let mut asked = BTreeSet::new();
+        loop {
+            let healthy = match self.healthy().await {
+                Ok(healthy) => healthy,
+                Err(problem) => {
+                    problems.push(problem);
+                    return Err(problem::together(problems));
+                }
+            };
+            if !asked.insert(healthy.node.name().to_owned()) {
+                return Err(problem::together(problems));
+            }
+            let whole = self.allowed;
+            let read =
+                tokio::time::timeout(whole, self.read_from(&healthy, actor, questions)).await;
+            let read = read.unwrap_or_else(|_elapsed| {
+                Err(ChainProblem::Unreachable(format!(
+                    "endpoint {} takes more than {}s for one poll",
+                    healthy.node.name(),
+                    whole.as_secs()
+                )))
+            });
+            match read {
+                Err(problem) if problem::is_of_endpoint(&problem) => {
+                    self.demote(&healthy);
+                    problems.push(problem);
+                }
+                read => return read,
+            }
+        }
+    }
+
+    fn demote(&mut self, failed: &Healthy) {
+        if let Some((_, nodes)) = &mut self.nodes {
+            nodes.endpoints.demote(failed);
+        }
+    }
+
+    async fn read_from(
+        &mut self,
+        healthy: &Healthy,
+        actor: ActorId,
+        questions: &Questions,
+    ) -> Result<Found, ChainProblem> {
         self.check_permissions(&healthy.node).await?;
         let block_delay_secs = healthy.params.block_delay_secs;
         let head = healthy.head.key.clone();
@@ -176,13 +219,15 @@ impl Poll {
             Some(Last::Facts { head: h, questions: q, .. }) if *h == head && q == questions
         );
         if known && self.signer_is_fresh() {
+            self.connections.set(&self.id, Some(healthy.node.clone()));
             return Ok(Found {
                 block_delay_secs,
                 news: None,
             });
         }
-        let facts = self.facts(&healthy, actor, questions).await?;
-        let signer = self.signer(&healthy, &facts).await;
+        let facts = self.facts(healthy, actor, questions).await?;
+        let signer = self.signer(healthy, &facts).await;
+        self.count_unanswered(healthy, questions, &facts);
         self.connections.set(&self.id, Some(healthy.node.clone()));
         let last = Last::Facts {
             head,
@@ -198,6 +243,20 @@ impl Poll {
         })
     }
 
+    /// A message that one endpoint cannot find out about is looked for at the next; all else goes on meanwhile.
+    fn count_unanswered(&mut self, healthy: &Healthy, questions: &Questions, facts: &ChainFacts) {
+        let mut asked = questions.messages.keys();
+        self.unanswered = if asked.all(|cid| facts.lookups.contains_key(cid)) {
+            0
+        } else {
+            self.unanswered + 1
+        };
+        if self.unanswered >= UNANSWERED_POLLS {
+            self.unanswered = 0;
+            self.demote(healthy);
+        }
+    }
+
     /// The first endpoint that is of the right network and young enough.
     async fn healthy(&mut self) -> Result<Healthy, ChainProblem> {
         if self
@@ -205,9 +264,17 @@ impl Poll {
             .as_ref()
             .is_none_or(|(made, _)| made.elapsed() > NODES_AGE)
         {
-            let nodes = nodes(&self.secrets, &self.id.namespace, &self.spec).await?;
+            let made = nodes(&self.secrets, &self.id.namespace, &self.spec);
+            let made = tokio::time::timeout(self.allowed, made).await;
+            let mut made = made.unwrap_or_else(|_elapsed| {
+                let text = "the API server does not hand out the Secrets with tokens in time";
+                Err(ChainProblem::SecretMissing(text.into()))
+            })?;
+            if let Some((_, before)) = self.nodes.take() {
+                made.endpoints = made.endpoints.after(before.endpoints);
+            }
             self.permitted.clear();
-            self.nodes = Some((Instant::now(), nodes));
+            self.nodes = Some((Instant::now(), made));
         }
         let Some((_, nodes)) = &mut self.nodes else {
             return Err(ChainProblem::InvalidSpec(
@@ -311,7 +378,7 @@ impl Poll {
             let senders = senders(node, key, questions).await?;
             let precommits = precommits(node, actor, key, questions).await?;
             let sectors = sectors(node, actor, key, questions).await?;
-            let lookups = self.landed.lookups(node, key, questions, &senders).await?;
+            let lookups = self.landed.lookups(node, key, questions, &senders).await;
             Ok(ChainFacts {
                 endpoint: node.name().to_owned(),
                 head: head.height,
@@ -365,75 +432,5 @@ impl Poll {
     }
 }
 
-async fn senders(
-    node: &Node,
-    key: &TipSetKey,
-    questions: &Questions,
-) -> Result<BTreeMap<String, SenderFacts>, NodeError> {
-    let mut all = BTreeMap::new();
-    for text in &questions.senders {
-        let address = parse_address(text)?;
-        let known = match node.actor(&address, key).await {
-            Ok(actor) => {
-                let pool_nonce = node.mpool_nonce(&address).await?;
-                SenderFacts {
-                    nonce: actor.nonce,
-                    pool_nonce,
-                    balance: actor.balance,
-                }
-            }
-            // An address that never got money is on no chain.
-            Err(NodeError::ActorNotFound { .. }) => SenderFacts {
-                nonce: 0,
-                pool_nonce: 0,
-                balance: AttoFil::zero(),
-            },
-            Err(error) => return Err(error),
-        };
-        all.insert(text.clone(), known);
-    }
-    Ok(all)
-}
-
-type PreCommits = BTreeMap<u64, Option<filstar_chain::node::PreCommitOnChainInfo>>;
-
-async fn precommits(
-    node: &Node,
-    actor: ActorId,
-    key: &TipSetKey,
-    questions: &Questions,
-) -> Result<PreCommits, NodeError> {
-    let ask = |number: u64| async move {
-        Ok((
-            number,
-            node.precommit_info(actor, SectorNumber(number), key)
-                .await?,
-        ))
-    };
-    stream::iter(questions.sectors.iter().copied())
-        .map(ask)
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await
-}
-
-type Sectors = BTreeMap<u64, Option<filstar_chain::node::SectorOnChainInfo>>;
-
-async fn sectors(
-    node: &Node,
-    actor: ActorId,
-    key: &TipSetKey,
-    questions: &Questions,
-) -> Result<Sectors, NodeError> {
-    let ask = |number: u64| async move {
-        Ok((
-            number,
-            node.sector_info(actor, SectorNumber(number), key).await?,
-        ))
-    };
-    stream::iter(questions.sectors.iter().copied())
-        .map(ask)
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await
-}
+#[cfg(test)]
+mod tests;

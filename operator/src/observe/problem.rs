@@ -14,7 +14,11 @@ const OLDEST_VERSION: u32 = 22;
 
 /// Why no endpoint can be used: the gravest reason first decides, since it will not pass by itself.
 pub(super) fn of_endpoints(none: &NoneHealthy, spec: &MinerSpec) -> ChainProblem {
-    let mut problems: Vec<ChainProblem> = none.reasons.iter().map(|r| of_unwell(r, spec)).collect();
+    together(none.reasons.iter().map(|r| of_unwell(r, spec)).collect())
+}
+
+/// One problem from those of several endpoints, in the order in which they were asked: the gravest one decides.
+pub(super) fn together(mut problems: Vec<ChainProblem>) -> ChainProblem {
     problems.sort_by_key(rank);
     if problems.is_empty() {
         return ChainProblem::InvalidSpec(
@@ -37,6 +41,7 @@ fn of_unwell(unwell: &Unwell, spec: &MinerSpec) -> ChainProblem {
         Unwell::Network { .. } | Unwell::Genesis { .. } => {
             ChainProblem::WrongNetwork(unwell.to_string())
         }
+        Unwell::Slow { .. } => ChainProblem::Unreachable(unwell.to_string()),
         Unwell::Behind { .. } | Unwell::Ahead { .. } => ChainProblem::OutOfSync(unwell.to_string()),
     }
 }
@@ -66,6 +71,16 @@ pub(super) fn of_node(error: &NodeError, spec: &MinerSpec) -> ChainProblem {
         | NodeError::Unreadable { .. }
         | NodeError::Unwritable { .. } => ChainProblem::Unreachable(text),
     }
+}
+
+/// Whether another endpoint may do what this one did not.
+pub(super) fn is_of_endpoint(problem: &ChainProblem) -> bool {
+    matches!(
+        problem,
+        ChainProblem::Unreachable(_)
+            | ChainProblem::TokenRejected(_)
+            | ChainProblem::MissingPermission(_)
+    )
 }
 
 /// The network has no such actor.
