@@ -11,6 +11,7 @@ mod hold;
 mod removal;
 mod say;
 mod turn;
+mod wished;
 mod work;
 
 use std::collections::BTreeSet;

@@ -460,3 +460,27 @@ fn a_sector_on_chain_never_waits_behind_a_computation_to_land() {
     });
     assert!(bound);
 }
+
+#[test]
+fn a_pre_commit_is_called_lost_only_by_a_chain_that_has_come_far_enough() {
+    let name = "t01000-0-precommit-1";
+    let mut world = with(sector(SectorPhase::PreCommitting));
+    let mut landed = signed(MessageState::Final, 5);
+    landed.landed_epoch = Some(1020);
+    world
+        .messages
+        .apply(message(name, MessageKind::PreCommit, landed));
+    // Another endpoint, which lags behind.
+    for head in [1000, 1020, 1025] {
+        chain_mut(&mut world).head = filstar_chain::types::Epoch(head);
+        let actions = plan(&world, at(0));
+        let status = new_status(&actions);
+        assert_eq!(status.phase, Some(SectorPhase::PreCommitting), "{head}");
+        assert_eq!(reason(status), "WaitMessage");
+    }
+    chain_mut(&mut world).head = filstar_chain::types::Epoch(1026);
+    assert_eq!(
+        new_status(&plan(&world, at(0))).phase,
+        Some(SectorPhase::Failed)
+    );
+}

@@ -11,26 +11,18 @@ use filstar_chain::message::params::{
 use filstar_chain::node::{PreCommitInfo, PreCommitOnChainInfo};
 use filstar_chain::types::{AttoFil, Cid, Epoch, SectorNumber};
 use filstar_crds::{
-    ChainMessage, ChainMessageSpec, MessageKind, MessageRefs, MessageState, Randomness,
-    SectorPhase, TaskClass,
+    ChainMessageSpec, MessageKind, MessageRefs, MessageState, Randomness, SectorPhase, TaskClass,
 };
 
 use super::super::{message, names, policy};
 use super::turn::{Draw, Turn, Wait};
+use super::wished::{Wished, on_its_way, shows_effect, wished};
 use super::work::failed;
 use crate::action::{Action, Collateral};
 use crate::world::{Id, facts};
 
 /// Messages for one purpose before a person must look.
 const MAX_WISHES: u32 = 3;
-
-/// The messages of one purpose.
-enum Wished<'a> {
-    /// The newest one is on its way, or did what it was for.
-    Current(&'a Id, &'a ChainMessage, MessageState),
-    /// There is none, or the newest failed: the next would be number `n`.
-    Next { n: u32, last_error: Option<String> },
-}
 
 /// PC1: makes sure that there is a ticket that is young enough. `None` when there is.
 pub(super) fn ticket(turn: &mut Turn<'_>) -> Option<Wait> {
@@ -85,6 +77,15 @@ fn try_pre_commit(turn: &mut Turn<'_>) -> Result<Wait, Wait> {
         return Ok(Wait::new("Committing", "the sector is on chain already"));
     }
     match wished(turn, MessageKind::PreCommit) {
+        Wished::Current(id, message, MessageState::Final) if !shows_effect(turn, message) => {
+            Ok(Wait::new(
+                "WaitMessage",
+                format!(
+                    "ChainMessage {} is final; the chain node in use has not come that far yet",
+                    id.name
+                ),
+            ))
+        }
         Wished::Current(id, _, MessageState::Final) => {
             let text = format!(
                 "ChainMessage {} is final and the chain no longer has its pre-commit: it expired and the \
@@ -435,51 +436,6 @@ fn note_message(turn: &mut Turn<'_>, kind: MessageKind, name: &str) {
         MessageKind::ProveCommit => refs.commit = Some(name.to_owned()),
         MessageKind::WindowPost | MessageKind::DeclareRecovered => {}
     }
-}
-
-/// The newest message of a purpose. Names follow from the sector, so what an earlier run made is found.
-fn wished<'a>(turn: &Turn<'a>, kind: MessageKind) -> Wished<'a> {
-    let prefix = names::sector_message_prefix(&turn.id.name, kind);
-    match message::newest(turn.world, &turn.id.namespace, &prefix) {
-        None => Wished::Next {
-            n: 1,
-            last_error: None,
-        },
-        Some((id, message, n)) => {
-            let status = message.status.as_ref();
-            let state = status.and_then(|s| s.state).unwrap_or_default();
-            if state == MessageState::Failed {
-                let last_error = status
-                    .and_then(|s| s.conditions.iter().find(|c| c.type_ == "Ready"))
-                    .map(|c| c.message.clone());
-                return Wished::Next {
-                    n: n + 1,
-                    last_error,
-                };
-            }
-            Wished::Current(id, message, state)
-        }
-    }
-}
-
-fn on_its_way(name: &str, message: &ChainMessage, state: MessageState) -> Wait {
-    let text = match state {
-        MessageState::Wish => {
-            let condition = message.status.as_ref().and_then(|s| s.conditions.first());
-            let why = condition.map_or("it is being signed", |c| c.message.as_str());
-            format!("ChainMessage {name} is not signed yet: {why}")
-        }
-        MessageState::Signed => {
-            format!("ChainMessage {name} is signed and stored; it is being pushed")
-        }
-        MessageState::Pushed => format!("ChainMessage {name} waits for a block"),
-        MessageState::Landed => format!("ChainMessage {name} landed; it waits for confidence"),
-        MessageState::Final => {
-            format!("ChainMessage {name} is final; the chain is being asked for its effect")
-        }
-        MessageState::Failed => format!("ChainMessage {name} failed"),
-    };
-    Wait::new("WaitMessage", text)
 }
 
 fn cid(text: Option<&str>) -> Result<Cid, Wait> {
