@@ -93,9 +93,7 @@ pub fn premium_at_target(base_fee: &AttoFil, bids: impl IntoIterator<Item = Bid>
 
 /// The base fee after one in which the premium at the target was `premium`.
 pub fn next_base_fee(base_fee: &AttoFil, premium: &AttoFil) -> AttoFil {
-    let eighth: BigInt =
-        (base_fee.atto() + MAX_CHANGE_DENOMINATOR - 1_u64) / MAX_CHANGE_DENOMINATOR;
-    let up = AttoFil::from_atto(eighth);
+    let up = eighth(base_fee);
     let change = (premium - &up).min(up);
     (base_fee + &change).max(AttoFil::from(MIN_BASE_FEE_ATTO))
 }
@@ -199,6 +197,34 @@ pub fn cap_fees(message: &mut Message, max_fee: &AttoFil) {
     }
 }
 
+/// The highest base fee that there can be after so many epochs: it rises by at most an eighth in each.
+pub fn highest_base_fee(base_fee: &AttoFil, epochs: u64) -> AttoFil {
+    // Beyond this no amount of FIL would pay for a message.
+    const MOST: u64 = 400;
+    let least = AttoFil::from(MIN_BASE_FEE_ATTO);
+    (0..epochs.min(MOST)).fold(base_fee.clone().max(least), |fee, _| &fee + &eighth(&fee))
+}
+
+/// An eighth, rounded up.
+fn eighth(base_fee: &AttoFil) -> AttoFil {
+    let eighth: BigInt =
+        (base_fee.atto() + MAX_CHANGE_DENOMINATOR - 1_u64) / MAX_CHANGE_DENOMINATOR;
+    AttoFil::from_atto(eighth)
+}
+
+/// Raises the fee cap so that the message can land at any base fee of the next `epochs`, as far as `most` allows (limit ×
+/// fee cap). It still pays only base fee and premium: the cap says up to which sum it may land. It is never lowered.
+pub fn raise_cap(message: &mut Message, base_fee: &AttoFil, epochs: u64, most: &AttoFil) {
+    if message.gas_limit == 0 {
+        return;
+    }
+    let wanted = highest_base_fee(base_fee, epochs) + message.gas_premium.clone();
+    let cap = wanted.min(most.div_floor(message.gas_limit));
+    if cap > message.gas_fee_cap {
+        message.gas_fee_cap = cap;
+    }
+}
+
 /// The least premium with which a message replaces one of the same nonce: 110 % of it, and 1 more.
 pub fn min_replacement_premium(old: &AttoFil) -> AttoFil {
     old.percent(MIN_REPLACE_PERCENT) + AttoFil::from(1)
@@ -249,7 +275,7 @@ pub fn replacement(
 pub struct FeeSpec {
     /// The most the message may cost; none leaves it to the node's own settings.
     pub max_fee: Option<AttoFil>,
-    /// Use all of `max_fee` for the fee cap: for messages that must land, such as window proofs.
+    /// Use all of `max_fee` for the fee cap, whatever the sender's balance; see [`raise_cap`].
     pub maximize_fee_cap: bool,
 }
 

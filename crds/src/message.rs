@@ -150,6 +150,9 @@ pub struct ChainMessageStatus {
     /// Epoch of the head when it was last pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed_epoch: Option<i64>,
+    /// Epoch of the head when it was first seen that another message has used its nonce up; none while none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce_used_epoch: Option<i64>,
     /// Epoch of the tipset that includes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landed_epoch: Option<i64>,

@@ -97,6 +97,8 @@ pub enum Action {
         miner: Id,
         /// Smallest nonce that it may get: all that we ever signed for the sender are below.
         min_nonce: u64,
+        /// What it may reserve of its sender's balance so that it lands at a higher base fee too; none when it can wait.
+        spendable: Option<AttoFil>,
         /// Version for which it was planned.
         resource_version: String,
     },

@@ -167,9 +167,14 @@ impl Applier {
                 id,
                 miner,
                 min_nonce,
+                spendable,
                 resource_version,
             } => {
-                self.sign_message(&id, &miner, min_nonce, &resource_version, &scene)
+                let terms = message::Terms {
+                    min_nonce,
+                    spendable,
+                };
+                self.sign_message(&id, &miner, &terms, &resource_version, &scene)
                     .await
             }
             Action::PushMessage {

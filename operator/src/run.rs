@@ -3,6 +3,7 @@
 //! In: changes of watchers and pollers, the Lease. Out: nothing; it ends when it is told to, or the Lease is lost.
 //! Never: a plan before every kind was listed; a write without the Lease; one object's failure holds up another.
 
+mod lane;
 mod pacing;
 mod perform;
 

@@ -1,8 +1,9 @@
 //! The base fee rule, costs, caps and replacements.
 
 use filstar_chain::gas::{
-    Bid, Fees, MessageKind, cap_fees, cost, default_max_fee, min_replacement_premium,
-    next_base_fee, next_base_fee_after, premium_at_target, replacement,
+    Bid, Fees, MessageKind, cap_fees, cost, default_max_fee, highest_base_fee,
+    min_replacement_premium, next_base_fee, next_base_fee_after, premium_at_target, raise_cap,
+    replacement,
 };
 use filstar_chain::{ActorId, AttoFil, Message};
 use proptest::prelude::*;
@@ -221,6 +222,29 @@ proptest! {
         cap_fees(&mut capped, &max.into());
         let cost = cost(&Fees::of(&capped), used.min(limit), &base_fee.into());
         prop_assert!(limit == 0 || cost.total() <= AttoFil::from(max));
+    }
+
+    #[test]
+    fn prop_no_base_fee_goes_beyond_the_highest(
+        base_fee in 100_u64..u64::MAX / 4, premiums in prop::collection::vec(any::<u64>(), 0..70),
+    ) {
+        let highest = highest_base_fee(&base_fee.into(), u64::try_from(premiums.len()).unwrap());
+        let last = premiums.iter().fold(AttoFil::from(base_fee), |fee, p| next_base_fee(&fee, &(*p).into()));
+        prop_assert!(last <= highest);
+    }
+
+    #[test]
+    fn prop_a_raised_cap_is_never_lower_and_costs_what_is_allowed_at_most(
+        limit in 0_u64..10_000_000_000, cap in any::<u32>(), premium in any::<u32>(), base_fee in 100_u32..,
+        epochs in 0_u64..100, most in any::<u64>(),
+    ) {
+        let before = message(&fees(limit, cap.into(), premium.into()));
+        let mut raised = before.clone();
+        raise_cap(&mut raised, &u64::from(base_fee).into(), epochs, &most.into());
+        prop_assert!(raised.gas_fee_cap >= before.gas_fee_cap);
+        prop_assert_eq!(&raised.gas_premium, &before.gas_premium);
+        let same = raised.gas_fee_cap == before.gas_fee_cap;
+        prop_assert!(same || raised.max_fee() <= AttoFil::from(most));
     }
 
     #[test]

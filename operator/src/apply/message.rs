@@ -14,8 +14,8 @@ use filstar_chain::node::{
 use filstar_chain::types::{AttoFil, parse_address};
 use filstar_chain::wallet;
 use filstar_crds::{
-    ChainMessage, ChainMessageSpec, ChainMessageStatus, MessageState, Miner, SignedVersion,
-    SignerType, conditions, set_condition,
+    ChainMessage, ChainMessageSpec, ChainMessageStatus, MessageKind, MessageState, Miner, Sector,
+    SignedVersion, SignerType, conditions, set_condition,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -23,9 +23,22 @@ use kube::ResourceExt;
 
 use super::object::readable;
 use super::{Applied, Applier, Error, Scene};
+use crate::plan::message::waits_for;
+use crate::plan::names;
 use crate::watch::{Change, Guarded, applied};
 use crate::world::Id;
 use crate::world::facts::network;
+
+/// A rise of the base fee is allowed for at most so many epochs: as long as a window of proofs is open.
+const RISE_EPOCHS: u64 = 60;
+
+/// What a plan says of a signature.
+pub(super) struct Terms {
+    /// The smallest nonce.
+    pub(super) min_nonce: u64,
+    /// What may be reserved for a higher base fee.
+    pub(super) spendable: Option<AttoFil>,
+}
 
 /// Between two looks whether a write was made.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -35,7 +48,7 @@ impl Applier {
         &self,
         id: &Id,
         miner: &Id,
-        min_nonce: u64,
+        terms: &Terms,
         version: &str,
         scene: &Scene,
     ) -> Applied {
@@ -45,7 +58,7 @@ impl Applier {
         if message.resource_version().as_deref() != Some(version) {
             return Applied::of(Err(Error::Conflict));
         }
-        match self.try_sign(id, miner, min_nonce, owner, message).await {
+        match self.try_sign(id, miner, terms, owner, message).await {
             Ok(change) => Applied::of(Ok(change)),
             Err(error) => self.report(id, message, version, error).await,
         }
@@ -55,7 +68,7 @@ impl Applier {
         &self,
         id: &Id,
         miner: &Id,
-        min_nonce: u64,
+        terms: &Terms,
         owner: &Miner,
         object: &ChainMessage,
     ) -> Result<Change, Error> {
@@ -69,9 +82,16 @@ impl Applier {
         message.nonce = self
             .next_nonce(&node, &head, &message)
             .await?
-            .max(min_nonce)
+            .max(terms.min_nonce)
             .max(*floor);
-        let message = self.priced(&node, &head, message, &max_fee).await?;
+        let mut message = self.priced(&node, &head, message, &max_fee).await?;
+        if let Some(spendable) = &terms.spendable {
+            let left = object.spec.deadline_epoch.unwrap_or(0) - head.height.0;
+            let left = u64::try_from(left).unwrap_or(0).min(RISE_EPOCHS);
+            let most = spendable.clone().min(max_fee);
+            gas::raise_cap(&mut message, &head.base_fee(), left, &most);
+        }
+        self.sectors_wait_for(id, object).await?;
         let signed = self.signed(&node, owner, &id.namespace, message).await?;
         let nonce = signed.message.nonce;
         let status = signed_status(object, &signed, Timestamp::now());
@@ -82,6 +102,28 @@ impl Applier {
         };
         *floor = nonce.saturating_add(1);
         Ok(stored)
+    }
+
+    /// A signature cannot be taken back: just before it, the sectors that it is for are looked at once more.
+    async fn sectors_wait_for(&self, id: &Id, message: &ChainMessage) -> Result<(), Error> {
+        if !matches!(
+            message.spec.kind,
+            MessageKind::PreCommit | MessageKind::ProveCommit
+        ) {
+            return Ok(());
+        }
+        for number in message.spec.sectors.iter().map(|n| n.unsigned_abs()) {
+            let name = names::sector(&message.spec.to, number);
+            let live = self.live::<Sector>(&Id::new(&id.namespace, name)).await;
+            let sector = match live {
+                Err(Error::Gone) => return Err(Error::NoLongerDue("its sector is gone")),
+                found => readable(found?)?,
+            };
+            if sector.metadata.deletion_timestamp.is_some() || !waits_for(&sector, message) {
+                return Err(Error::NoLongerDue("its sector does not wait for it"));
+            }
+        }
+        Ok(())
     }
 
     /// The first nonce that neither the chain nor the node's pool has from the sender.

@@ -69,9 +69,28 @@ impl Bench {
             id,
             miner,
             min_nonce,
+            spendable: None,
             resource_version,
         };
         self.apply(action).await
+    }
+
+    /// Signs a proof that may reserve so much; the fee cap that it gets.
+    async fn fee_cap(&mut self, spendable: u64) -> u64 {
+        let mut object = message(MESSAGE);
+        object["spec"]["kind"] = json!("WindowPost");
+        object["spec"]["deadlineEpoch"] = json!(60);
+        self.put(object);
+        let action = Action::SignMessage {
+            id: Id::new("ns", MESSAGE),
+            miner: Id::new("ns", "m"),
+            min_nonce: 0,
+            spendable: Some(spendable.into()),
+            resource_version: "10".into(),
+        };
+        self.apply(action).await.result.unwrap();
+        let status = self.live(MESSAGE).status.unwrap();
+        status.versions[0].gas_fee_cap.parse().unwrap()
     }
 
     async fn push(&mut self, name: &str) -> Applied {
@@ -261,4 +280,58 @@ async fn nothing_is_signed_stored_or_pushed_without_the_lease() {
     bench.role.send_replace(Role::Lost);
     bench.push(MESSAGE).await.result.unwrap_err();
     assert!(bench.server.calls("MpoolPush").is_empty());
+}
+
+/// A pre-commit for sector 7, and the sector that waits for it.
+fn for_a_sector() -> (Value, Value) {
+    let mut wish = message(MESSAGE);
+    wish["spec"]["sectors"] = json!([7]);
+    let sector = json!({
+        "apiVersion": "filstar.io/v1alpha1", "kind": "Sector",
+        "metadata": {"name": "t01000-7", "namespace": "ns", "uid": "s", "resourceVersion": "10"},
+        "spec": {"minerRef": {"name": "m"}, "groupRef": {"name": "g"}, "number": 7,
+            "sealProof": "StackedDrg2KiBV1P1"},
+        "status": {"phase": "PreCommitting", "messages": {"preCommit": MESSAGE}},
+    });
+    (wish, sector)
+}
+
+#[tokio::test]
+async fn a_pre_commit_is_signed_only_for_a_sector_that_waits_for_it_at_that_very_moment() {
+    let (wish, sector) = for_a_sector();
+    let mut leaving = sector.clone();
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let mut another = sector.clone();
+    another["status"] = json!({"phase": "PC1"});
+    for there in [None, Some(leaving), Some(another)] {
+        let mut bench = Bench::new().await;
+        bench.put(wish.clone());
+        if let Some(there) = there {
+            bench.server.put(there);
+        }
+        let result = bench.sign(MESSAGE, 0).await.result;
+        assert!(matches!(result, Err(Error::NoLongerDue(_))), "{result:?}");
+        assert!(bench.server.patches().is_empty());
+        assert!(bench.server.calls("WalletSignMessage").is_empty());
+    }
+    let mut bench = Bench::new().await;
+    bench.put(wish);
+    bench.server.put(sector);
+    bench.sign(MESSAGE, 0).await.result.unwrap();
+}
+
+#[tokio::test]
+async fn a_proof_may_land_at_any_base_fee_of_its_window_as_far_as_money_allows() {
+    // The node's estimate: a cap of 200 per gas at a base fee of 100, for a million gas. Ten epochs are left.
+    let mut bench = Bench::new().await;
+    let cap = bench.fee_cap(u64::MAX).await;
+    let mut highest = 100_u64;
+    for _ in 0..10 {
+        highest += highest.div_ceil(8);
+    }
+    assert_eq!(cap, highest + 10, "the base fee and the premium");
+    let mut bench = Bench::new().await;
+    assert_eq!(bench.fee_cap(300_000_000).await, 300);
+    let mut bench = Bench::new().await;
+    assert_eq!(bench.fee_cap(1).await, 200, "never below the estimate");
 }

@@ -5,9 +5,12 @@
 //!                                   ▲                  │
 //!                                   └──── reorg ───────┘
 //! ```
-//! Never: a second nonce for a message, a push of bytes that are not stored, two signatures for a sender in one plan.
+//! Every wish that may be signed is asked for in each plan, so that one that cannot be signed holds up no other; a lane
+//! stores one signature for each sender in one pass.
+//! Never: a second nonce for a message, a push of bytes that are not stored, a signature for a sector that is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod fees;
+mod wish;
 
 use filstar_chain::gas;
 use filstar_chain::message::params::{
@@ -18,7 +21,7 @@ use filstar_chain::types::{AttoFil, Epoch};
 use filstar_crds::{
     ChainMessage, ChainMessageStatus, MessageKind, MessageState, conditions, set_condition,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
@@ -26,14 +29,14 @@ use super::policy;
 use crate::action::Action;
 use crate::world::facts::{self, Invalid};
 use crate::world::{ChainFacts, Id, Lookup, Now, World};
+use fees::Senders;
+use wish::Verdict;
 
-/// A signed message that no node takes for this long is looked at again.
-const UNPUSHED: SignedDuration = SignedDuration::from_secs(120);
+pub(crate) use wish::waits_for;
 
 /// Actions for all messages.
 pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
-    let nonces = next_nonces(world);
-    let mut signing = BTreeSet::new();
+    let senders = Senders::of(world);
     let mut actions = Vec::new();
     // Oldest first: nonces are given in the order of the wishes. What must land before a deadline closes or its
     // cutoff comes goes before all others.
@@ -54,6 +57,8 @@ pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
             continue;
         };
         let view = View {
+            world,
+            senders: &senders,
             id,
             message,
             miner_id,
@@ -61,8 +66,7 @@ pub(super) fn plan(world: &World, now: Now) -> Vec<Action> {
             confidence: miner.spec.confidence,
             now,
         };
-        let min_nonce = nonces.get(message.spec.from.as_str()).copied().unwrap_or(0);
-        actions.extend(view.step(min_nonce, &mut signing));
+        actions.extend(view.step());
     }
     actions
 }
@@ -76,19 +80,21 @@ fn urgency(kind: MessageKind) -> u8 {
     }
 }
 
-/// For each sender the smallest nonce above all that we ever signed.
-fn next_nonces(world: &World) -> BTreeMap<&str, u64> {
-    let mut next = BTreeMap::new();
-    for (_, message) in world.messages.iter() {
-        if let Some(nonce) = message.status.as_ref().and_then(|s| s.nonce) {
-            let entry = next.entry(message.spec.from.as_str()).or_insert(0);
-            *entry = (*entry).max(nonce.saturating_add(1));
-        }
-    }
-    next
+/// The same for an action that talks to a chain; what is not about a message comes with the last.
+pub(crate) fn urgency_of(world: &World, action: &Action) -> u8 {
+    let kind = if let Action::SignMessage { id, .. } | Action::PushMessage { id, .. } = action {
+        world.messages.get(id).map(|m| m.spec.kind)
+    } else if let Action::CreateMessage { spec, .. } = action {
+        Some(spec.kind)
+    } else {
+        None
+    };
+    urgency(kind.unwrap_or(MessageKind::PreCommit))
 }
 
 struct View<'a> {
+    world: &'a World,
+    senders: &'a Senders<'a>,
     id: &'a Id,
     message: &'a ChainMessage,
     miner_id: Id,
@@ -98,42 +104,37 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn step(&self, min_nonce: u64, signing: &mut BTreeSet<&'a str>) -> Option<Action> {
+    fn step(&self) -> Option<Action> {
         let status = self.message.status.clone().unwrap_or_default();
         match status.state.unwrap_or_default() {
-            MessageState::Wish => self.sign(min_nonce, signing, status),
+            MessageState::Wish => self.sign(status),
             MessageState::Signed | MessageState::Pushed => self.push_or_find(status),
             MessageState::Landed => self.settle(status),
             MessageState::Final | MessageState::Failed => None,
         }
     }
 
-    fn sign(
-        &self,
-        min_nonce: u64,
-        signing: &mut BTreeSet<&'a str>,
-        mut status: ChainMessageStatus,
-    ) -> Option<Action> {
-        let late = self
-            .message
-            .spec
-            .deadline_epoch
-            .is_some_and(|d| self.chain.head.0 >= d);
-        if late {
-            let text = "its deadline passed before it was signed";
-            self.fail(&mut status, "DeadlinePassed", text);
-            return Some(self.patch(status));
+    fn sign(&self, mut status: ChainMessageStatus) -> Option<Action> {
+        match wish::judge(self.world, self.chain, self.id, self.message) {
+            Verdict::Fail(reason, text) => {
+                self.fail(&mut status, reason, &text);
+                Some(self.patch(status))
+            }
+            Verdict::Wait => None,
+            Verdict::Hold(reason, text) => {
+                let before = status.clone();
+                let generation = self.message.metadata.generation;
+                say(&mut status, false, reason, &text, generation, self.now.wall);
+                (status != before).then(|| self.patch(status))
+            }
+            Verdict::Sign => Some(Action::SignMessage {
+                id: self.id.clone(),
+                miner: self.miner_id.clone(),
+                min_nonce: self.senders.next_nonce(&self.message.spec.from),
+                spendable: self.senders.spendable(self.chain, self.message),
+                resource_version: self.resource_version(),
+            }),
         }
-        // One at a time for each sender: the next plan knows the nonce that this one gives.
-        if !signing.insert(&self.message.spec.from) {
-            return None;
-        }
-        Some(Action::SignMessage {
-            id: self.id.clone(),
-            miner: self.miner_id.clone(),
-            min_nonce,
-            resource_version: self.resource_version(),
-        })
     }
 
     fn push_or_find(&self, mut status: ChainMessageStatus) -> Option<Action> {
@@ -141,17 +142,14 @@ impl<'a> View<'a> {
             self.land(&mut status, lookup);
             return Some(self.patch(status));
         }
-        if self.is_displaced(&status) {
-            let nonce = status.nonce.unwrap_or_default();
-            let text = format!(
-                "another message with nonce {nonce} of {} landed: something else uses this key",
-                self.message.spec.from
-            );
-            self.fail(&mut status, "NonceTaken", &text);
-            return Some(self.patch(status));
+        if self.nonce_is_used(&status) {
+            return self.displaced(status);
         }
         let head = self.chain.head.0;
-        let due = status.state == Some(MessageState::Signed)
+        // A reorg gave the nonce back.
+        let back = status.nonce_used_epoch.take().is_some();
+        let due = back
+            || status.state == Some(MessageState::Signed)
             || status
                 .pushed_epoch
                 .is_none_or(|e| head >= e + policy::REPUSH_EPOCHS || head < e);
@@ -174,26 +172,49 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The nonce is used up on chain, and none of our versions is what used it.
-    fn is_displaced(&self, status: &ChainMessageStatus) -> bool {
-        let landed = self
-            .chain
-            .senders
-            .get(&self.message.spec.from)
-            .map(|s| s.nonce);
-        let known = status
-            .versions
-            .iter()
-            .all(|v| self.chain.lookups.get(&v.cid) == Some(&None));
-        let old = match status.pushed_epoch {
-            Some(epoch) => self.chain.head.0 > epoch + self.confidence,
-            // Signed, and no push ever succeeded: the node refuses a nonce that is used up.
-            None => status
-                .changed
-                .as_ref()
-                .is_some_and(|t| self.now.wall.duration_since(t.0) > UNPUSHED),
-        };
-        known && old && matches!((landed, status.nonce), (Some(next), Some(nonce)) if next > nonce)
+    /// The nonce is used up on chain, by one of our versions or by something else.
+    fn nonce_is_used(&self, status: &ChainMessageStatus) -> bool {
+        let sender = self.chain.senders.get(&self.message.spec.from);
+        matches!((sender, status.nonce), (Some(s), Some(nonce)) if s.nonce > nonce)
+    }
+
+    /// The nonce is used up, and no version is known to have landed. It is not pushed: no node takes it. Once it is certain
+    /// that something else landed, and `confidence` epochs have passed since that was first seen, the message has failed.
+    fn displaced(&self, mut status: ChainMessageStatus) -> Option<Action> {
+        if !self.is_absent(&status) {
+            return None;
+        }
+        let nonce = status.nonce.unwrap_or_default();
+        let from = &self.message.spec.from;
+        match status.nonce_used_epoch {
+            None => {
+                let head = self.chain.head.0;
+                status.nonce_used_epoch = Some(head);
+                let text = format!(
+                    "another message with nonce {nonce} of {from} landed by epoch {head}; this one has failed unless a \
+                     reorg undoes that by epoch {}",
+                    head + self.confidence
+                );
+                let generation = self.message.metadata.generation;
+                say(
+                    &mut status,
+                    false,
+                    "NonceUsed",
+                    &text,
+                    generation,
+                    self.now.wall,
+                );
+                Some(self.patch(status))
+            }
+            Some(seen) if self.chain.head.since(Epoch(seen)) >= self.confidence => {
+                let text = format!(
+                    "another message with nonce {nonce} of {from} landed: something else uses this key"
+                );
+                self.fail(&mut status, "NonceTaken", &text);
+                Some(self.patch(status))
+            }
+            Some(_) => None,
+        }
     }
 
     fn settle(&self, mut status: ChainMessageStatus) -> Option<Action> {
@@ -224,6 +245,7 @@ impl<'a> View<'a> {
     }
 
     fn land(&self, status: &mut ChainMessageStatus, lookup: &Lookup) {
+        status.nonce_used_epoch = None;
         status.landed_epoch = Some(lookup.epoch.0);
         status.landed_cid = Some(lookup.cid.clone());
         status.exit_code = Some(lookup.exit_code);

@@ -38,6 +38,11 @@ impl Pacing {
         self.paces.get(key).is_some_and(|pace| now < pace.until)
     }
 
+    /// How often it failed since it was last done.
+    pub(super) fn failures(&self, key: &Key) -> u32 {
+        self.paces.get(key).map_or(0, |pace| pace.failures)
+    }
+
     /// It was done.
     pub(super) fn done(&mut self, key: &Key) {
         self.paces.remove(key);
@@ -94,6 +99,7 @@ mod tests {
         );
         drop(pauses);
         assert!(pacing.waits(&key, now));
+        assert_eq!(pacing.failures(&key), 7);
         assert!(!pacing.waits(&("PatchMessage", key.1, key.2.clone()), now));
         pacing.done(&key);
         assert!(!pacing.waits(&key, now));

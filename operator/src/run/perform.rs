@@ -7,17 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::Brain;
+use super::lane::{self, Object, Queued};
 use super::pacing::Key;
 use crate::action::Action;
-use crate::apply::{Applied, Scene, kind_of, lane, name, target};
+use crate::apply::{Applied, Scene, kind_of, lane as lane_of, name, target};
 use crate::events::{Note, note};
+use crate::plan::message;
 use crate::world::{Id, World};
 
 /// A round ends after so long, and a new plan is made: the world goes on meanwhile.
 const ROUND: Duration = Duration::from_secs(2);
-
-/// An object: its kind and its id. What failed for one is not tried further in the same round.
-type Object = (&'static str, Id);
 
 /// What came out of a lane.
 #[derive(Debug)]
@@ -33,14 +32,6 @@ pub(super) enum Outcome {
     },
     /// The lane is free again.
     End(Id),
-}
-
-/// An action on its way through a lane.
-struct Queued {
-    key: Key,
-    note: Option<Box<Note>>,
-    action: Action,
-    scene: Scene,
 }
 
 /// Whether an object is one that our types cannot read: all that it gets is a condition that says so.
@@ -75,9 +66,18 @@ impl Brain {
                 continue;
             }
             let note = note(&self.world, &action).map(Box::new);
-            if let Some(miner) = lane(&action).cloned() {
+            // A lane that is busy is asked again when it is free.
+            if let Some(miner) = lane_of(&action).cloned() {
+                if self.busy.contains(&miner) {
+                    continue;
+                }
                 let scene = Scene::of(&self.world, &action);
+                let rank = (
+                    message::urgency_of(&self.world, &action),
+                    self.pacing.failures(&key),
+                );
                 lanes.entry(miner).or_default().push(Queued {
+                    rank,
                     key,
                     note,
                     action,
@@ -104,30 +104,11 @@ impl Brain {
         }
         let (applier, outcomes) = (self.applier.clone(), self.outcomes_sender.clone());
         self.lanes.spawn(async move {
-            let mut held: BTreeSet<Object> = BTreeSet::new();
-            for Queued {
-                key,
-                note,
-                action,
-                scene,
-            } in queue
-            {
-                let object = (key.1, key.2.clone());
-                if held.contains(&object) {
-                    continue;
-                }
-                let applied = applier.apply(action, scene).await;
-                if applied.result.is_err() {
-                    held.insert(object);
-                }
-                if outcomes
-                    .send(Outcome::Action { key, note, applied })
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
+            let apply = |action, scene| {
+                let applier = applier.clone();
+                async move { applier.apply(action, scene).await }
+            };
+            lane::run(queue, lane::PASS, apply, &outcomes).await;
             // Nobody listens any more only when the process ends.
             drop(outcomes.send(Outcome::End(miner)).await);
         });

@@ -2,7 +2,10 @@
 
 use crate::support::*;
 use filstar_chain::types::{AttoFil, BitField};
-use filstar_crds::{Miner, SealingGroup, Sector, SectorPhase, SectorStatus};
+use filstar_crds::{
+    ChainMessageStatus, MessageKind, MessageRefs, MessageState, Miner, SealingGroup, Sector,
+    SectorPhase, SectorStatus,
+};
 use filstar_operator::action::Action;
 use filstar_operator::plan::plan;
 use filstar_operator::plan::pledge::{Gate, Ledger, Verdict, gates};
@@ -342,4 +345,38 @@ fn a_sector_with_a_number_that_the_actor_used_is_not_begun() {
         _ => None,
     });
     assert_eq!(reason(waiting.unwrap()), "SectorNumberClosed");
+}
+
+#[test]
+fn a_number_in_a_message_that_may_still_land_is_not_given_again() {
+    let mut world = world();
+    let mut wish = message(
+        "t01000-0-precommit-1",
+        MessageKind::PreCommit,
+        ChainMessageStatus::default(),
+    );
+    world.messages.apply(wish.clone());
+    says(&world, Gate::SectorNumber, true, "number 1 is the next");
+    assert_eq!(pledged(&world, 0), ["t01000-1"]);
+    // A person asks for the same number.
+    let mut made = fresh(0);
+    world.sectors.apply(made.clone());
+    assert_eq!(bound(&world), [""; 0]);
+    let actions = plan(&world, at(0));
+    let said = &new_status(&actions).conditions;
+    let ready = said.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert!(ready.message.contains("t01000-0-precommit-1"), "{ready:?}");
+    // The message is its own: it was begun before, and is begun anew.
+    made.status.as_mut().unwrap().messages = Some(MessageRefs {
+        pre_commit: Some("t01000-0-precommit-1".into()),
+        ..MessageRefs::default()
+    });
+    newer(&mut made.metadata.resource_version);
+    world.sectors.apply(made);
+    assert_eq!(bound(&world), ["t01000-0"]);
+    world.sectors.bury(&id("t01000-0"), Some("uid-t01000-0"));
+    wish.status = Some(signed(MessageState::Failed, 3));
+    newer(&mut wish.metadata.resource_version);
+    world.messages.apply(wish);
+    says(&world, Gate::SectorNumber, true, "number 0 is the next");
 }

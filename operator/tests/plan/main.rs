@@ -19,6 +19,7 @@ mod gates_prop;
 mod groups;
 mod kept;
 mod messages;
+mod messages_sim;
 mod overdue;
 mod places;
 mod recover;

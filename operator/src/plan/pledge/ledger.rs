@@ -18,6 +18,9 @@ use super::{chain_sync, gas_price, landing, node_maintenance, sector_number, siz
 use crate::plan::drain::Closing;
 use crate::world::{Id, MinerFacts, World};
 
+/// Which numbers of a Miner may be used: its own bounds, and what its messages name.
+type Numbers<'a> = (MinerFacts, BTreeMap<u64, &'a Id>);
+
 /// Bookings of one plan.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -110,7 +113,7 @@ impl Ledger {
     fn let_in(&mut self, world: &World, queue: &[(&Id, &Sector)]) {
         // A gate that is closed for one sector of a group is closed for all behind it: bookings only grow.
         let mut closed: BTreeMap<&Id, Verdict> = BTreeMap::new();
-        let mut facts: BTreeMap<&Id, Option<MinerFacts>> = BTreeMap::new();
+        let mut numbers: BTreeMap<&Id, Option<Numbers<'_>>> = BTreeMap::new();
         for (id, sector) in queue {
             let group = world
                 .groups
@@ -131,13 +134,14 @@ impl Ledger {
                 miner_id,
                 miner,
             };
-            let facts = facts
-                .entry(miner_id)
-                .or_insert_with(|| MinerFacts::parse(miner).ok());
-            let number = sector.spec.number.unsigned_abs();
-            let own = facts.as_ref().and_then(|facts| {
+            let numbers = numbers.entry(miner_id).or_insert_with(|| {
+                let facts = MinerFacts::parse(miner).ok()?;
+                let named = sector_number::named(world, &facts.actor_text);
+                Some((facts, named))
+            });
+            let own = numbers.as_ref().and_then(|(facts, named)| {
                 let chain = world.chain(miner_id);
-                sector_number::of_sector(&miner_id.name, facts, chain, number)
+                sector_number::of_sector(&miner_id.name, facts, chain, named, sector)
             });
             if let Some(verdict) = own.or_else(|| closed.get(group_id).cloned()) {
                 self.held.insert((*id).clone(), verdict);

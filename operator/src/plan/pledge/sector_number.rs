@@ -1,11 +1,30 @@
 //! Gate `SectorNumber`: there is a number that neither the actor nor we have used, within the Miner's bounds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use filstar_crds::{MessageKind, MessageState, Sector};
 
 use super::gate::{Gate, Verdict};
 use crate::world::{ChainFacts, Id, MinerFacts, World};
 
-/// The smallest number that is free: not used on chain, not allocated here, not reserved, within the bounds.
+/// Numbers in messages that have landed or may still land, with the message. A Sector may be deleted while its message is
+/// on the way: until that is settled, the number is not free, whatever the chain shows.
+pub(super) fn named<'a>(world: &'a World, actor: &str) -> BTreeMap<u64, &'a Id> {
+    let mut named = BTreeMap::new();
+    for (id, message) in world.messages.iter() {
+        let spec = &message.spec;
+        let of_sectors = matches!(spec.kind, MessageKind::PreCommit | MessageKind::ProveCommit);
+        let state = message.status.as_ref().and_then(|s| s.state);
+        if of_sectors && spec.to == actor && state != Some(MessageState::Failed) {
+            let numbers = spec.sectors.iter().map(|n| (n.unsigned_abs(), id));
+            named.extend(numbers);
+        }
+    }
+    named
+}
+
+/// The smallest number that is free: not used on chain, not allocated here, in no message that may land, not reserved,
+/// within the bounds.
 pub fn next_number(
     world: &World,
     miner: &Id,
@@ -30,6 +49,7 @@ pub(super) fn next_free(
         .iter()
         .filter_map(|(id, _)| id.name.strip_prefix(&prefix)?.parse().ok())
         .collect();
+    let named = named(world, &facts.actor_text);
     let max = bounds
         .max
         .map_or(i64::MAX.unsigned_abs(), i64::unsigned_abs);
@@ -43,7 +63,7 @@ pub(super) fn next_free(
             number = last.checked_add(1)?;
         } else if let Some(range) = chain.allocated.ranges().find(|r| r.contains(&number)) {
             number = range.end;
-        } else if here.contains(&number) || given.contains(&number) {
+        } else if here.contains(&number) || given.contains(&number) || named.contains_key(&number) {
             number = number.checked_add(1)?;
         } else {
             return Some(number);
@@ -84,8 +104,10 @@ pub(super) fn of_sector(
     miner: &str,
     facts: &MinerFacts,
     chain: Option<&ChainFacts>,
-    number: u64,
+    named: &BTreeMap<u64, &Id>,
+    sector: &Sector,
 ) -> Option<Verdict> {
+    let number = sector.spec.number.unsigned_abs();
     let closed = |text: String| Some(Verdict::closed(Gate::SectorNumber, text));
     if facts.is_reserved(number) {
         return closed(format!(
@@ -98,5 +120,24 @@ pub(super) fn of_sector(
             "the actor has used number {number} before; delete this Sector and pledge another"
         ));
     }
+    if let Some(message) = named.get(&number)
+        && !is_its_own(sector, message)
+    {
+        return closed(format!(
+            "ChainMessage {} of an earlier Sector with number {number} may still land; delete this Sector and pledge \
+             another",
+            message.name
+        ));
+    }
     None
+}
+
+fn is_its_own(sector: &Sector, message: &Id) -> bool {
+    let refs = sector.status.as_ref().and_then(|s| s.messages.as_ref());
+    refs.is_some_and(|refs| {
+        [&refs.pre_commit, &refs.commit]
+            .into_iter()
+            .flatten()
+            .any(|name| *name == message.name)
+    })
 }
