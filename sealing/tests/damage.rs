@@ -261,24 +261,25 @@ fn wrong_byte_in_the_data_is_named_by_pc1() {
     });
 }
 
-/// C1 does not read every byte: what it passes over is found before the layers go.
+/// What PC2 makes, with a byte in each that does not go unseen.
+const MADE_BY_PC2: [(&str, usize, PathOf); 5] = [
+    // Of tree-c a node in the row below the root, which nearly every path passes.
+    ("tree-c", (64 + 3) * 32 + 11, |s| {
+        cache_file(s, "sc-02-data-tree-c.dat")
+    }),
+    ("tree-r-last", 11, |s| {
+        cache_file(s, "sc-02-data-tree-r-last.dat")
+    }),
+    ("p_aux", 11, |s| cache_file(s, "p_aux")),
+    ("t_aux", 11, |s| cache_file(s, "t_aux")),
+    ("sealed", 11, |s| s.place.sealed()),
+];
+
 #[test]
-fn one_wrong_byte_in_what_pc2_made_is_named_while_it_can_be_repaired() {
-    let name = "one_wrong_byte_in_what_pc2_made_is_named_while_it_can_be_repaired";
+fn one_wrong_byte_in_what_pc2_made_is_named_by_c1_or_finalize_and_repaired() {
+    let name = "one_wrong_byte_in_what_pc2_made_is_named_by_c1_or_finalize_and_repaired";
     alone(name, |dir| {
-        // Of tree-c a node in the row below the root, which nearly every path passes.
-        let kinds: [(&str, usize, PathOf); 5] = [
-            ("tree-c", (64 + 3) * 32 + 11, |s| {
-                cache_file(s, "sc-02-data-tree-c.dat")
-            }),
-            ("tree-r-last", 11, |s| {
-                cache_file(s, "sc-02-data-tree-r-last.dat")
-            }),
-            ("p_aux", 11, |s| cache_file(s, "p_aux")),
-            ("t_aux", 11, |s| cache_file(s, "t_aux")),
-            ("sealed", 11, |s| s.place.sealed()),
-        ];
-        for (number, (file, at, path)) in (1..).zip(kinds) {
+        for (number, (file, at, path)) in (1..).zip(MADE_BY_PC2) {
             let s = Sector::new(dir, number);
             let sealed = s.sealed();
             flip(&path(&s), at);
@@ -287,9 +288,31 @@ fn one_wrong_byte_in_what_pc2_made_is_named_while_it_can_be_repaired() {
                 Ok(_) => s.finalize().unwrap_err(),
             };
             assert_names(&named, file);
-            assert!(cache_file(&s, "sc-02-data-layer-1.dat").exists());
             assert_eq!(s.pc2().unwrap(), sealed, "PC2 repairs {file}");
             s.c1().unwrap();
+            s.finalize().unwrap();
+            s.land(&dir.join("store"), &sealed).unwrap();
+        }
+    });
+}
+
+/// A proof was made by then, and is on chain: what it was made of is read once more while there is something to make it of.
+#[test]
+fn one_wrong_byte_after_c1_is_named_before_the_layers_go() {
+    let name = "one_wrong_byte_after_c1_is_named_before_the_layers_go";
+    alone(name, |dir| {
+        let lasting = MADE_BY_PC2.into_iter().filter(|(f, ..)| *f != "tree-c");
+        for (number, (file, at, path)) in (1..).zip(lasting) {
+            let s = Sector::new(dir, number);
+            let sealed = s.sealed();
+            s.c1().unwrap();
+            flip(&path(&s), at);
+            assert_names(&s.finalize().unwrap_err(), file);
+            for kept in ["layer-1", "layer-2", "tree-d", "tree-c"] {
+                let kept = cache_file(&s, &format!("sc-02-data-{kept}.dat"));
+                assert!(kept.exists(), "{file}: {}", kept.display());
+            }
+            assert_eq!(s.pc2().unwrap(), sealed, "PC2 repairs {file}");
             s.finalize().unwrap();
             s.land(&dir.join("store"), &sealed).unwrap();
         }
