@@ -22,39 +22,45 @@ fn batch() -> PostBatch {
     .unwrap()
 }
 
-/// A pod that sees this number in store-a; none: it has not said anything.
-fn seeing(mut pod: Pod, mark: Option<Option<u64>>) -> Pod {
+/// What a prover says of store-a.
+#[derive(Clone, Copy)]
+enum Seen {
+    Nothing,
+    NoNumberYet,
+    Number(u64),
+}
+
+/// A pod that sees this number in store-a.
+fn seeing(mut pod: Pod, mark: Option<u64>) -> Pod {
     let annotations = pod.metadata.annotations.get_or_insert_default();
     let mut disks = Disks::of(annotations).unwrap_or_default();
-    disks.stores.entry("store-a".into()).or_default().mark = mark.flatten();
+    disks.stores.entry("store-a".into()).or_default().mark = mark;
     annotations.insert(annotations::DISKS.into(), disks.to_text().unwrap());
-    if mark.is_none() {
-        annotations.remove(annotations::DISKS);
-    }
     pod
 }
 
-fn prover(node: &str, mark: Option<Option<u64>>) -> Pod {
+fn prover(node: &str, seen: Seen) -> Pod {
     let pod = json!({
         "metadata": {"name": "prover-b", "namespace": NS, "uid": "p", "resourceVersion": "1",
             "labels": {"filstar.io/post-batch": "b", "app.kubernetes.io/managed-by": "filstar"}},
         "spec": {"nodeName": node, "containers": []},
         "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
     });
-    seeing(serde_json::from_value(pod).unwrap(), mark)
+    let pod = serde_json::from_value(pod).unwrap();
+    match seen {
+        Seen::Nothing => pod,
+        Seen::NoNumberYet => seeing(pod, None),
+        Seen::Number(mark) => seeing(pod, Some(mark)),
+    }
 }
 
 /// Sealers on node-a and node-b that see these numbers, and a prover on node-a.
-fn two(a: u64, b: u64, seen: Option<Option<u64>>) -> World {
+fn two(a: u64, b: u64, seen: Seen) -> World {
     let mut world = world();
     world.nodes.apply(node("node-b"));
     world.pods = filstar_operator::world::Index::default();
-    world
-        .pods
-        .apply(seeing(sealer_pod("node-a"), Some(Some(a))));
-    world
-        .pods
-        .apply(seeing(sealer_pod("node-b"), Some(Some(b))));
+    world.pods.apply(seeing(sealer_pod("node-a"), Some(a)));
+    world.pods.apply(seeing(sealer_pod("node-b"), Some(b)));
     world.batches.apply(batch());
     world.pods.apply(prover("node-a", seen));
     world
@@ -98,7 +104,7 @@ fn says(world: &World, what: &str, kind: &str) -> Option<(String, String, String
 #[test]
 fn a_directory_of_one_node_takes_sectors_of_the_provers_node_alone_and_says_why() {
     for seen in [1, Disk::NO_MARK] {
-        let world = two(1, 2, Some(Some(seen)));
+        let world = two(1, 2, Seen::Number(seen));
         assert!(lands(&world, "node-a"), "the prover runs there");
         assert!(!lands(&world, "node-b"));
         let gate = verdict(&world, Gate::NodeMaintenance);
@@ -132,7 +138,7 @@ fn a_directory_of_one_node_takes_sectors_of_the_provers_node_alone_and_says_why(
 
 #[test]
 fn new_sectors_go_where_the_prover_sees_them() {
-    let mut world = two(1, 2, Some(Some(1)));
+    let mut world = two(1, 2, Seen::Number(1));
     // node-a has one sector more, so node-b would be next.
     world.sectors.apply(sector(SectorPhase::WaitSeed));
     let mut fresh = sector(SectorPhase::Allocated);
@@ -151,7 +157,7 @@ fn new_sectors_go_where_the_prover_sees_them() {
     };
     assert_eq!(on(&world).as_deref(), Some("node-a"));
     world.pods.bury(&id("prover-b"), Some("p"));
-    let mut shared = prover("node-a", Some(Some(2)));
+    let mut shared = prover("node-a", Seen::Number(2));
     shared.metadata.uid = Some("p2".into());
     world.pods.apply(shared);
     assert_eq!(
@@ -163,7 +169,7 @@ fn new_sectors_go_where_the_prover_sees_them() {
 
 #[test]
 fn a_directory_that_all_nodes_share_is_like_any_other_store() {
-    let world = two(1, 1, Some(Some(1)));
+    let world = two(1, 1, Seen::Number(1));
     assert!(lands(&world, "node-a") && lands(&world, "node-b"));
     assert_eq!(says(&world, "store", "Ready").unwrap().1, "Mounted");
     assert_eq!(says(&world, "batch", "Covered").unwrap().1, "Covered");
@@ -171,7 +177,7 @@ fn a_directory_that_all_nodes_share_is_like_any_other_store() {
 
 #[test]
 fn a_directory_is_waited_for_while_the_prover_has_not_said_what_it_sees() {
-    for seen in [None, Some(None)] {
+    for seen in [Seen::Nothing, Seen::NoNumberYet] {
         waits_for_the_prover(two(1, 2, seen));
     }
 }
@@ -193,7 +199,7 @@ fn waits_for_the_prover(world: World) {
 
 #[test]
 fn nothing_is_held_where_nobody_proves() {
-    let mut world = two(1, 2, Some(Some(1)));
+    let mut world = two(1, 2, Seen::Number(1));
     world.batches = filstar_operator::world::Index::default();
     assert!(lands(&world, "node-b"));
 }
@@ -284,7 +290,7 @@ fn stores_that_no_node_can_mount_together_are_named_and_the_older_is_proven() {
 
 /// A prover on node-a, which shall be empty; node-b has so much room and sees this number.
 fn leaving(cpu: &str, mark: u64) -> World {
-    let mut world = two(1, mark, Some(Some(1)));
+    let mut world = two(1, mark, Seen::Number(1));
     let mut cordoned = node("node-a");
     cordoned.metadata.resource_version = Some("2".into());
     cordoned.spec = serde_json::from_value(json!({"unschedulable": true})).unwrap();
@@ -294,7 +300,7 @@ fn leaving(cpu: &str, mark: u64) -> World {
     other.status.as_mut().unwrap().allocatable =
         serde_json::from_value(json!({"cpu": cpu, "memory": "8Gi"})).unwrap();
     world.nodes.apply(other);
-    let mut sealer = seeing(sealer_pod("node-b"), Some(Some(mark)));
+    let mut sealer = seeing(sealer_pod("node-b"), Some(mark));
     sealer.metadata.resource_version = Some("2".into());
     let container =
         json!({"name": "seal", "resources": {"requests": {"cpu": "1", "memory": "4Gi"}}});
