@@ -1,6 +1,6 @@
 //! Whether a Miner's prover reads what its sealers land.
 //!
-//! A hostPath is a directory of each node: what is landed there is seen by no other node, unless one network file system
+//! A `hostPath` is a directory of each node: what is landed there is seen by no other node, unless one network file system
 //! is mounted under the path everywhere. So each sealer gives its stores a number, and provers say which numbers they
 //! see. Where a prover sees another one, or none, nothing lands and nothing begins: such a sector would be faulty from
 //! its first deadline on.

@@ -292,13 +292,15 @@ fn say_ready(
         (false, false, problem.reason(), problem.message().to_owned())
     } else if !prover_ready(world, id) {
         let pod = names::prover_pod(&id.name);
-        match world.unmade(&Id::new(&id.namespace, &pod)) {
-            Some(why) => (false, false, "PodRefused", why),
-            None => {
+        let refused = world.unmade(&Id::new(&id.namespace, &pod));
+        let (reason, text) = refused.map_or_else(
+            || {
                 let text = format!("pod {pod} is not ready; kubectl describe pod says why");
-                (false, false, "ProverNotReady", text)
-            }
-        }
+                ("ProverNotReady", text)
+            },
+            |why| ("PodRefused", why),
+        );
+        (false, false, reason, text)
     } else if let Some((report, error)) = failed {
         let text = format!(
             "deadline {} partition {}: {error}",
