@@ -1,4 +1,4 @@
-//! What a sealer says of the file systems that its pod mounts: an annotation on its own pod.
+//! What a sealer or prover says of the file systems that its pod mounts: an annotation on its own pod.
 //!
 //! It is measured where the files are written, and it goes with the pod: a node whose sealer is gone has no room.
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::annotations;
 
-/// The file systems of one sealer pod.
+/// The file systems of one pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Disks {
     /// The file system of `/scratch`.
@@ -20,7 +20,7 @@ pub struct Disks {
 }
 
 /// One file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Disk {
     /// Number of its device: folders with the same one on a node share its space.
     pub device: u64,
@@ -28,12 +28,20 @@ pub struct Disk {
     pub capacity: u64,
     /// Bytes that can still be used.
     pub free: u64,
+    /// Number in the file `.filstar-store` of a store: pods that read the same one see the same files. None of scratch,
+    /// and while the file is not there; [`Disk::NO_MARK`] once a pod that only reads has looked for it in vain for a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u64>,
 }
 
 impl Disk {
+    /// No store has this number.
+    pub const NO_MARK: u64 = 0;
+
     /// Whether another reading tells nothing new: it is of the same file system, and within a hundredth of it.
     pub fn is_like(&self, other: &Self) -> bool {
         self.device == other.device
+            && self.mark == other.mark
             && self.capacity == other.capacity
             && self.free.abs_diff(other.free) <= self.capacity / 100
     }
@@ -78,6 +86,7 @@ mod tests {
             device: 7,
             capacity: 1000,
             free,
+            mark: None,
         }
     }
 
@@ -103,6 +112,11 @@ mod tests {
             ..disk(500)
         };
         assert!(!disk(500).is_like(&other));
+        let marked = Disk {
+            mark: Some(1),
+            ..disk(500)
+        };
+        assert!(!disk(500).is_like(&marked));
         let with = Disks {
             stores: BTreeMap::from([("a".into(), disk(1))]),
             ..Disks::default()

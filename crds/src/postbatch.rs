@@ -41,7 +41,7 @@ pub struct PostBatchSpec {
     /// The Miner whose partitions are proven: all of them. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("minerRef is immutable: make another PostBatch"))]
     pub miner_ref: LocalRef,
-    /// Labels of the node that proves.
+    /// Labels of the node that proves. Those that the Miner's stores ask for in their `nodeSelector` are added.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub node_selector: BTreeMap<String, String>,

@@ -52,7 +52,8 @@ pub struct SealingGroupSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub tolerations: Vec<Toleration>,
-    /// Image of sealer pods; the operator's own choice when left out. A pod changes its image when it is idle.
+    /// Image of sealer pods; the operator's own choice when left out. A pod of another image begins nothing that computes
+    /// and is replaced when it is idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,

@@ -35,7 +35,8 @@ use crate::common::node_path;
 pub struct SectorStoreSpec {
     /// The volume; exactly one source.
     pub volume: StoreVolume,
-    /// Labels of the nodes that can mount it; all nodes when left out.
+    /// Labels of the nodes that can mount it; all nodes when left out. A prover runs on a node that has the labels of all
+    /// stores of its Miner.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub node_selector: BTreeMap<String, String>,
@@ -66,7 +67,9 @@ fn default_landings() -> u32 {
 #[x_kube(validation = Rule::new("[has(self.hostPath), has(self.nfs), has(self.pvc)].filter(x, x).size() == 1")
     .message("give exactly one of hostPath, nfs and pvc"))]
 pub struct StoreVolume {
-    /// A directory on the node, made when missing.
+    /// A directory on the node, made when missing. Each node has its own, unless a network file system is mounted there
+    /// on all of them: what sealers of other nodes land in their own directory the prover does not see. Such nodes seal
+    /// nothing, and the conditions of the store and of the PostBatch say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
     #[x_kube(validation = node_path())]

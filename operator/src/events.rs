@@ -12,7 +12,8 @@ use kube::{Resource, ResourceExt};
 use tokio::sync::mpsc;
 
 use crate::action::{Action, NodeChange, StatusPatch};
-use crate::plan::overdue;
+use crate::plan::fleet::Fleet;
+use crate::plan::{names, overdue};
 use crate::world::{Id, World};
 
 /// Events that wait to be published; more are dropped.
@@ -137,6 +138,19 @@ pub fn note(world: &World, action: &Action) -> Option<Note> {
         | Action::EnsureAccess { .. }
         | Action::CreatePod { .. } => None,
     }
+}
+
+/// A pod that the API server does not let us make, told of its group or batch.
+pub fn unmade(world: &World, fleet: &Fleet, pod: &Id) -> Option<Note> {
+    let why = world.unmade(pod)?;
+    let (action, reason) = ("Create", "PodRefused");
+    if let Some(planned) = fleet.pod(pod) {
+        let group = world.groups.get(&planned.group)?;
+        return Some(about(group, true, action, reason, why));
+    }
+    let mut batches = world.batches.in_namespace(&pod.namespace);
+    let (_, batch) = batches.find(|(id, _)| names::prover_pod(&id.name) == pod.name)?;
+    Some(about(batch, true, action, reason, why))
 }
 
 /// A task that has just gone over its time.

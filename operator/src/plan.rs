@@ -14,6 +14,7 @@ pub mod pledge;
 pub mod pods;
 pub(crate) mod policy;
 mod post;
+pub mod reach;
 pub mod recover;
 mod sector;
 
@@ -131,6 +132,8 @@ fn everything(world: &World, now: Now, fleet: &Fleet, books: &mut Books) -> Vec<
     let Books {
         bookings, ledger, ..
     } = books;
+    let roll = pods::Roll::of(world, fleet);
+    bookings.stand(roll.standings(world, fleet));
     let mut actions = Vec::new();
     // Money first: a proof that is due waits for nobody.
     actions.extend(message::plan(world, now));
@@ -139,7 +142,7 @@ fn everything(world: &World, now: Now, fleet: &Fleet, books: &mut Books) -> Vec<
     // What a drain must not break is guarded before a sector goes further.
     actions.extend(drain::plan(world, now, bookings.closing()));
     actions.extend(sector::plan(world, now, bookings, ledger));
-    actions.extend(pods::plan(world, now, fleet, bookings));
+    actions.extend(pods::plan(world, now, fleet, &roll, bookings));
     actions.extend(pledge::plan(world, now, ledger));
     actions.extend(cleanup::plan(world, now));
     actions

@@ -38,10 +38,10 @@ pub fn with_fleet(world: &World, now: Now, fleet: &Fleet) -> Vec<Action> {
         policy::status(world, now, id, o).map(StatusPatch::Policy)
     });
     collect(&mut actions, &world.stores, |id, o| {
-        store::status(world, now, id, o).map(StatusPatch::Store)
+        store::status(world, now, &ledger.reach, id, o).map(StatusPatch::Store)
     });
     collect(&mut actions, &world.batches, |id, o| {
-        batch::status(world, now, id, o).map(StatusPatch::Batch)
+        batch::status(world, now, &ledger.reach, id, o).map(StatusPatch::Batch)
     });
     let work = node::Work::of(world);
     collect(&mut actions, &world.sealing_nodes, |id, o| {

@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod facts;
 mod index;
+mod node;
 pub mod pod;
 mod select;
 
@@ -22,6 +23,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 pub use chain::{ChainFacts, ChainProblem, ChainView, Faults, Lookup, SenderFacts};
 pub use facts::{Invalid, MinerFacts};
 pub use index::{Id, Index};
+pub use node::{failed_gpus, unwell};
 pub use select::selects;
 
 /// The time by which a plan is made. Chain time comes from chain views.
@@ -98,6 +100,8 @@ pub struct World {
     pub budgets: Index<PodDisruptionBudget>,
     /// Evictions that were refused, by pod. Forgotten at a restart: the next try tells again.
     pub refused: BTreeMap<Id, Refused>,
+    /// Pods that the API server does not let us make, with its words. Forgotten at a restart: the next try tells again.
+    pub unmade: BTreeMap<Id, String>,
     /// Nodes.
     pub nodes: Index<Node>,
     /// What the agents say of nodes, and requests for maintenance; no namespace, the name is the node's.
@@ -148,6 +152,15 @@ impl World {
     /// What the chain says of a miner, if it is known and young enough to decide upon.
     pub fn chain(&self, miner: &Id) -> Option<&ChainFacts> {
         self.chains.get(miner).and_then(ChainView::usable)
+    }
+
+    /// Why a pod is not there; none when it is, or nothing spoke against it.
+    pub fn unmade(&self, pod: &Id) -> Option<String> {
+        let why = self
+            .unmade
+            .get(pod)
+            .filter(|_| self.pods.get(pod).is_none())?;
+        Some(format!("pod {} cannot be made: {why}", pod.name))
     }
 
     /// The Miner that an object of `namespace` names.

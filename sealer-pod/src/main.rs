@@ -14,6 +14,7 @@
 mod agent;
 mod child;
 mod commitment;
+mod disks;
 mod folders;
 mod http;
 mod log;

@@ -43,6 +43,7 @@ use self::{
 use crate::{
     child::Starter,
     commitment::{self, Kind},
+    disks,
     http::{self, Health},
     metrics::Metrics,
     placement::{self, Asked},
@@ -62,8 +63,10 @@ pub(crate) async fn main(settings: settings::Prove) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", settings.pod.listen))?;
     let client = pod::connect().await?;
+    let tells = disks::tell(client.clone(), settings.pod.clone());
     tokio::select! {
         stopped = pod::stopped() => stopped,
+        never = tells => match never {},
         ended = run(Role::new(settings, client, health, metrics)?) => ended,
     }
 }

@@ -12,7 +12,6 @@
 
 mod batch;
 mod decide;
-mod disks;
 mod input;
 mod report;
 mod start;
@@ -51,6 +50,7 @@ use self::{
 };
 use crate::{
     child::Starter,
+    disks,
     http::{self, Health},
     metrics::Metrics,
     placement::{self, Asked, Verdict},
@@ -160,7 +160,7 @@ impl Sealer {
             scratch: settings.scratch.clone(),
             stores: settings.pod.stores.clone(),
         };
-        let disks = disks::Watch::new(folders.scratch.clone(), folders.stores.clone());
+        let disks = disks::Watch::new(Some(folders.scratch.clone()), folders.stores.clone());
         Ok(Self {
             settings,
             disks,

@@ -44,8 +44,8 @@ impl Server {
                 huge,
             }
         });
-        let gpus = inventory.gpus.iter().filter(|g| g.health.usable());
-        let gpus = gpus.map(|g| Gpu {
+        // One that fails closes the pod that has it; the others keep their places meanwhile.
+        let gpus = inventory.gpus.iter().map(|g| Gpu {
             id: g.uuid.clone(),
             numa: g.numa_node,
             memory: g.memory,
@@ -59,6 +59,15 @@ impl Server {
         server.groups.sort_by_key(|g| g.id);
         if let Some(allocatable) = allocatable {
             server.bound(allocatable);
+            if inventory.gpus.is_empty() {
+                // Where NVML shows none, the device plugin's word has to do.
+                server.gpus = (0..allocatable.gpus).map(unnamed).collect();
+            } else {
+                // Some device plugins take back those that fail, others do not.
+                let failed = inventory.gpus.iter().filter(|g| !g.health.usable()).count();
+                let offered = failed.saturating_add(allocatable.gpus as usize);
+                server.gpus.truncate(offered);
+            }
         }
         server
     }
@@ -87,12 +96,6 @@ impl Server {
             let here = kept.min(numa.memory);
             numa.memory -= here;
             kept -= here;
-        }
-        // Where NVML shows none, the device plugin's word has to do.
-        if self.gpus.is_empty() {
-            self.gpus = (0..allocatable.gpus).map(unnamed).collect();
-        } else {
-            self.gpus.truncate(allocatable.gpus as usize);
         }
     }
 }

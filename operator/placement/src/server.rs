@@ -9,7 +9,7 @@ pub struct Server {
     pub numa: Vec<Numa>,
     /// Core groups: cores that share one L3 cache, in the order of their ids.
     pub groups: Vec<CoreGroup>,
-    /// GPUs that are well.
+    /// GPUs, those that fail for a while included.
     pub gpus: Vec<Gpu>,
     /// CPUs that pods may have in all; none when there is no such bound.
     pub cpu_limit: Option<u32>,

@@ -92,6 +92,12 @@ impl Error {
         )
     }
 
+    /// Whether the API server answered, and the answer is no.
+    pub(super) fn is_refusal(&self) -> bool {
+        let is_answer = |error: &kube::Error| matches!(error, kube::Error::Api(_));
+        matches!(self, Self::Refused(_)) || matches!(self, Self::Api(error) if is_answer(error))
+    }
+
     /// What to do about it.
     pub fn class(&self) -> Class {
         match self {

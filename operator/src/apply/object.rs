@@ -13,10 +13,13 @@ use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Applier, Error, body};
+use super::{Applied, Applier, Error, body};
 use crate::action::StatusPatch;
 use crate::watch::{Change, Guarded, Kind, applied, removed};
 use crate::world::Id;
+
+/// Characters of what the API server says against a pod.
+const WORDS: usize = 1000;
 
 impl Applier {
     pub(super) async fn create_sector(&self, id: &Id, spec: SectorSpec) -> Result<Change, Error> {
@@ -121,7 +124,31 @@ impl Applier {
         self.delete::<ChainMessage>(id, uid, &live).await
     }
 
-    pub(super) async fn create_pod(&self, pod: Pod) -> Result<Change, Error> {
+    /// Makes a pod. What the API server says against it goes into the world.
+    pub(super) async fn make_pod(&self, pod: Pod) -> Applied {
+        let id = Id::of(&pod);
+        match self.create_pod(pod).await {
+            Ok(made) => Applied::of(Ok(Box::new(move |world| {
+                world.unmade.remove(&id);
+                made(world)
+            }))),
+            Err(error) => {
+                let mut changes: Vec<Change> = Vec::new();
+                if error.is_refusal() {
+                    let why: String = error.to_string().chars().take(WORDS).collect();
+                    changes.push(Box::new(move |world| {
+                        world.unmade.insert(id, why.clone()) != Some(why)
+                    }));
+                }
+                Applied {
+                    changes,
+                    result: Err(error),
+                }
+            }
+        }
+    }
+
+    async fn create_pod(&self, pod: Pod) -> Result<Change, Error> {
         let id = Id::of(&pod);
         let created = self.create(&id, pod).await;
         if matches!(created, Err(Error::Refused(_))) {

@@ -106,6 +106,10 @@ impl Server {
             .insert(method.into(), (code, text.into()));
     }
 
+    pub(super) fn allow(&self, method: &str) {
+        self.state().refusals.remove(method);
+    }
+
     pub(super) fn patches(&self) -> Vec<Value> {
         self.state().patches.clone()
     }
@@ -155,6 +159,18 @@ impl State {
             ),
             None => status(404, "NotFound"),
         }
+    }
+
+    fn create(&mut self, mut object: Value) -> (StatusCode, Value) {
+        if let Some((_, message)) = self.refusals.get("create") {
+            let (code, mut answer) = status(403, "Forbidden");
+            answer["message"] = json!(message);
+            return (code, answer);
+        }
+        object["metadata"]["resourceVersion"] = self.next_version();
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        self.objects.insert(name, object.clone());
+        (StatusCode::CREATED, object)
     }
 
     fn evict(&mut self, path: &str, body: Value) -> (StatusCode, Value) {
@@ -239,7 +255,10 @@ async fn answer(
         match method {
             Method::PATCH => state.patch(&name, body),
             Method::DELETE => state.delete(&name, body),
-            Method::POST => state.evict(path.trim_end_matches("/eviction"), body),
+            Method::POST => match path.strip_suffix("/eviction") {
+                Some(path) => state.evict(path, body),
+                None => state.create(body),
+            },
             _ => match state.objects.get(&name).filter(|o| is_of(&path, o)) {
                 Some(object) => (StatusCode::OK, object.clone()),
                 None => status(404, "NotFound"),

@@ -17,6 +17,7 @@ use filstar_placement::{Full, Kind, Load};
 use super::drain::Closing;
 use super::fleet::Fleet;
 use super::overdue;
+use super::pods::{Standing, Standings};
 use crate::world::{Changes, Id, Invalid, MinerFacts, Now, World};
 use entered::Entered;
 pub(super) use key::Key;
@@ -52,6 +53,8 @@ pub(super) enum NoPlace {
     Jitter(String),
     /// A task there is over its time.
     Overdue(String),
+    /// The pod gets no new work, and why.
+    Closed(String, Standing),
     /// On no node all steps of a sector's way fit; what is missing on the first.
     NoWay(String),
 }
@@ -70,8 +73,10 @@ pub(super) struct Bookings {
     miners: BTreeMap<Id, Result<Arc<MinerFacts>, Invalid>>,
     /// Group and node of each pod.
     shelves: HashMap<Id, (Id, String)>,
-    /// Nodes that shall be empty: nothing new goes there.
+    /// Nodes that get nothing new.
     closing: Closing,
+    /// Pods that get no new work though they run.
+    standings: Standings,
     /// Sectors that a plan booked something for: what it asked for may have failed.
     promised: BTreeSet<Id>,
     /// Groups in which no node takes a new sector, and why: asked once, until something is freed.
@@ -120,7 +125,12 @@ impl Bookings {
         self.exhausted.clear();
     }
 
-    /// Nodes that shall be empty.
+    /// Notes which pods get no new work.
+    pub(super) fn stand(&mut self, standings: Standings) {
+        self.standings = standings;
+    }
+
+    /// Nodes that get nothing new.
     pub(super) fn closing(&self) -> &Closing {
         &self.closing
     }
@@ -313,18 +323,24 @@ impl Bookings {
     ) -> Result<Place, NoPlace> {
         let mut first_problem = None;
         let shelf = self.groups.get(group_id).ok_or(NoPlace::NoPod)?;
-        let open = |node: &&str| takes(node) && self.closing.get(node).is_none();
+        let closing = &self.closing;
+        let open = |node: &&str| {
+            takes(node) && closing.get(node).is_none() && closing.unwell(node).is_none()
+        };
         for node in shelf.nodes().filter(open) {
             let usable = |e: &&Entry| {
                 allows(&group.spec.lanes[e.lane], kind) && (e.takes_new() || e.is_starting(now))
             };
             let entries = shelf.entries(Some(node));
-            let Some(entry) = entries.filter(usable).max_by_key(|e| e.takes_new()) else {
+            let rank = |e: &&Entry| (!self.standings.contains_key(&e.uid), e.takes_new());
+            let Some(entry) = entries.filter(usable).max_by_key(rank) else {
                 continue;
             };
-            let problem = if !entry.takes_new() {
+            let problem = if let Some(standing) = self.standings.get(&entry.uid) {
+                NoPlace::Closed(entry.id.name.clone(), standing.clone())
+            } else if !entry.takes_new() {
                 NoPlace::Starting(entry.id.name.clone())
-            } else if let Some(missing) = no_way(shelf, group, node) {
+            } else if let Some(missing) = self.no_way(shelf, group, node) {
                 NoPlace::NoWay(missing)
             } else {
                 match self.find(now, group_id, group, kind, Some(node)) {
@@ -396,7 +412,14 @@ impl Bookings {
                 entry.limits.admit(&load, kind, post).err()
             });
             let total = load.total();
-            if let Some(full) = full {
+            let standing = self.standings.get(&entry.uid);
+            let closed = standing.filter(|s| computes(kind).is_some() && **s != Standing::LeftOver);
+            if let Some(standing) = closed {
+                found = found.or(Err(NoPlace::Closed(
+                    entry.id.name.clone(),
+                    standing.clone(),
+                )));
+            } else if let Some(full) = full {
                 found = found.or(Err(NoPlace::Busy(entry.id.name.clone(), full)));
             } else if computes(kind).is_some() && self.is_overdue(&entry.uid, now) {
                 found = found.or(Err(NoPlace::Overdue(entry.id.name.clone())));
@@ -413,32 +436,38 @@ impl Bookings {
         }
         found
     }
-}
 
-/// The first step of a sector's way that no pod of a node can take, even when it is idle.
-fn no_way(shelf: &Shelf, group: &SealingGroup, node: &str) -> Option<String> {
-    let tasks = [
-        TaskKind::AddPiece,
-        TaskKind::Pc1,
-        TaskKind::Pc2,
-        TaskKind::C1,
-        TaskKind::C2,
-        TaskKind::Finalize,
-    ];
-    tasks.into_iter().find_map(|task| {
-        let mut why = format!("no pod on node {node} computes {}", task.as_str());
-        for entry in shelf.entries(Some(node)) {
-            if !allows(&group.spec.lanes[entry.lane], task) {
-                continue;
+    /// The first step of a sector's way that no pod of a node can take, even when it is idle.
+    fn no_way(&self, shelf: &Shelf, group: &SealingGroup, node: &str) -> Option<String> {
+        let tasks = [
+            TaskKind::AddPiece,
+            TaskKind::Pc1,
+            TaskKind::Pc2,
+            TaskKind::C1,
+            TaskKind::C2,
+            TaskKind::Finalize,
+        ];
+        tasks.into_iter().find_map(|task| {
+            let mut why = format!("no pod on node {node} computes {}", task.as_str());
+            for entry in shelf.entries(Some(node)) {
+                if !allows(&group.spec.lanes[entry.lane], task) {
+                    continue;
+                }
+                if let Some(Standing::GpuFailed(failed)) = self.standings.get(&entry.uid)
+                    && computes(task).is_some()
+                {
+                    why = format!("pod {}: {failed}", entry.id.name);
+                    continue;
+                }
+                let admits = |kind| entry.limits.admit(&Load::default(), kind, false);
+                match computes(task).map(admits) {
+                    None | Some(Ok(())) => return None,
+                    Some(Err(full)) => why = format!("pod {}: {full}", entry.id.name),
+                }
             }
-            let admits = |kind| entry.limits.admit(&Load::default(), kind, false);
-            match computes(task).map(admits) {
-                None | Some(Ok(())) => return None,
-                Some(Err(full)) => why = format!("pod {}: {full}", entry.id.name),
-            }
-        }
-        Some(why)
-    })
+            Some(why)
+        })
+    }
 }
 
 /// Whether a task needs the lane's CPUs. The others move files: a sector that is on chain must be in its store

@@ -146,9 +146,20 @@ impl Fleet {
 
     /// What is planned for a node.
     fn on(&self, node: &str) -> Vec<(Id, Planned)> {
+        let pods = self.on_node(node);
+        pods.map(|(id, pod)| (id.clone(), pod.clone())).collect()
+    }
+
+    /// What is planned for a node.
+    pub fn on_node(&self, node: &str) -> impl Iterator<Item = (&Id, &Planned)> {
         let pods = self.nodes.get(node).into_iter().flat_map(|n| &n.pods);
-        pods.filter_map(|id| Some((id.clone(), self.pods.get(id)?.clone())))
-            .collect()
+        pods.filter_map(|id| self.pods.get_key_value(id))
+    }
+
+    /// Whether pods of a group shall be made on a node: then there are some of all its lanes.
+    pub(super) fn wants(&self, group: &Id, node: &str) -> bool {
+        self.on_node(node)
+            .any(|(_, p)| p.wanted && p.group == *group)
     }
 
     /// The nodes that a group's selector names, each with what keeps the group away.
@@ -360,7 +371,7 @@ fn server(world: &World, node: &Node, name: &str) -> (Server, bool) {
     }
 }
 
-fn amount(node: &Node, name: &str, parse: impl Fn(&str) -> Option<u64>) -> u64 {
+pub(super) fn amount(node: &Node, name: &str, parse: impl Fn(&str) -> Option<u64>) -> u64 {
     let all = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
     all.and_then(|a| a.get(name))
         .and_then(|q| parse(&q.0))

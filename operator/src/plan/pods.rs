@@ -5,13 +5,14 @@
 
 mod backend;
 mod fit;
+mod mounts;
 pub mod refusals;
+mod standing;
 mod template;
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use filstar_crds::{annotations, labels};
+use filstar_crds::{Sector, SectorPhase, annotations, labels};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -19,6 +20,8 @@ use kube::ResourceExt;
 pub(super) use fit::takes_prover;
 pub use fit::{Fit, fit};
 pub(in crate::plan) use fit::{lasting, passing};
+pub(crate) use mounts::mounts;
+pub(in crate::plan) use standing::{Roll, Standing, Standings};
 
 use super::bookings::Bookings;
 use super::drain;
@@ -32,35 +35,19 @@ use template::Hashes;
 const REFUSED_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Pods to make and pods to delete.
-pub(super) fn plan(world: &World, now: Now, fleet: &Fleet, bookings: &Bookings) -> Vec<Action> {
+pub(super) fn plan(
+    world: &World,
+    now: Now,
+    fleet: &Fleet,
+    roll: &Roll<'_>,
+    bookings: &Bookings,
+) -> Vec<Action> {
     let mut actions = Vec::new();
-    let mut hashes = Hashes::default();
-    // Pods that are there and those that shall be have the same order: both are gone through once, side by side.
-    let mut there = world.pods.iter().peekable();
-    let mut others = Vec::new();
-    for (id, planned) in fleet.pods() {
-        let mut found = None;
-        while let Some((other, _)) = there.peek() {
-            match other.cmp(&id) {
-                Ordering::Less => others.extend(there.next()),
-                Ordering::Equal => found = there.next(),
-                Ordering::Greater => break,
-            }
-        }
-        if planned.wanted {
-            let found = found.map(|(_, pod)| pod);
-            actions.extend(sealer(
-                world,
-                now,
-                &mut hashes,
-                bookings,
-                id,
-                planned,
-                found,
-            ));
+    for ((id, planned), (hash, there)) in fleet.pods().zip(&roll.planned) {
+        if let Some(hash) = hash {
+            actions.extend(sealer(world, now, hash, bookings, id, planned, *there));
         }
     }
-    others.extend(there);
     let provers = provers(world);
     for pod in &provers {
         let id = Id::of(pod);
@@ -68,13 +55,14 @@ pub(super) fn plan(world: &World, now: Now, fleet: &Fleet, bookings: &Bookings) 
             None => actions.push(create(pod.clone())),
             Some(running) => {
                 let hash = pod.annotations().get(annotations::TEMPLATE_HASH);
+                let hash = hash.map(String::as_str);
                 actions.extend(replace(&id, hash, running, now, bookings));
             }
         }
     }
     let provers: BTreeSet<Id> = provers.iter().map(Id::of).collect();
-    for (id, pod) in others {
-        actions.extend(unwanted(world, &provers, bookings, id, pod));
+    for (id, pod) in &roll.others {
+        actions.extend(unwanted(world, fleet, &provers, bookings, id, pod));
     }
     // From a node that shall be empty pods go by eviction alone.
     actions.retain(|action| !deletes_on_closing_node(world, action));
@@ -90,9 +78,11 @@ pub(super) fn one(
     id: &Id,
 ) -> Vec<Action> {
     let planned = fleet.pod(id).filter(|p| p.wanted);
-    let hashes = &mut Hashes::default();
     let there = world.pods.get(id);
-    let made = planned.and_then(|p| sealer(world, now, hashes, bookings, id, p, there));
+    let made = planned.and_then(|planned| {
+        let hash = Hashes::default().of(world, planned)?;
+        sealer(world, now, &hash, bookings, id, planned, there)
+    });
     let made = made.filter(|action| !deletes_on_closing_node(world, action));
     with_access(made.into_iter().collect())
 }
@@ -120,25 +110,24 @@ fn create(pod: Pod) -> Action {
 }
 
 /// What to do about one sealer pod that shall be. `there`: the pod of this name that is there.
-fn sealer<'w>(
-    world: &'w World,
+fn sealer(
+    world: &World,
     now: Now,
-    hashes: &mut Hashes<'w>,
+    hash: &str,
     bookings: &Bookings,
     id: &Id,
     planned: &Planned,
     there: Option<&Pod>,
 ) -> Option<Action> {
-    let hash = hashes.of(world, planned)?;
     let group = world.groups.get(&planned.group)?;
     let Some(running) = there else {
         if refusals::pauses(group, &planned.node, now) {
             return None;
         }
-        return template::sealer(world, planned, &hash).map(create);
+        return template::sealer(world, planned, hash).map(create);
     };
     if is_live(running) || running.metadata.deletion_timestamp.is_some() {
-        return replace(id, Some(&hash), running, now, bookings);
+        return replace(id, Some(hash), running, now, bookings);
     }
     // Kubelet refused it: it stays with its reason until that is counted and the pause is over.
     let uid = running.uid()?;
@@ -162,7 +151,7 @@ fn provers(world: &World) -> Vec<Pod> {
 
 fn replace(
     id: &Id,
-    wanted: Option<&String>,
+    wanted: Option<&str>,
     running: &Pod,
     now: Now,
     bookings: &Bookings,
@@ -187,7 +176,7 @@ fn replace(
         };
     }
     let hash = running.annotations().get(annotations::TEMPLATE_HASH);
-    if wanted != hash && bookings.is_idle(uid) {
+    if wanted != hash.map(String::as_str) && bookings.is_idle(uid) {
         return delete("its template changed".into());
     }
     None
@@ -196,6 +185,7 @@ fn replace(
 /// A pod of ours that is not planned, and that nothing else wants. A node that is merely cordoned or not ready keeps its pods.
 fn unwanted(
     world: &World,
+    fleet: &Fleet,
     provers: &BTreeSet<Id>,
     bookings: &Bookings,
     id: &Id,
@@ -206,11 +196,12 @@ fn unwanted(
         return None;
     }
     // A pod with work outlives its group's wish for it, not its group.
-    let has_group = pod.labels().get(labels::GROUP).is_some_and(|group| {
+    let has_work = pod.labels().get(labels::GROUP).is_some_and(|group| {
         let group = Id::new(&id.namespace, group);
-        world.groups.get(&group).is_some()
+        let needed = || node(pod).is_some_and(|node| finishes(world, fleet, &group, node));
+        world.groups.get(&group).is_some() && (!bookings.is_idle(&uid) || needed())
     });
-    if has_group && !bookings.is_idle(&uid) || owner_is_unreadable(world, id, pod) {
+    if has_work || owner_is_unreadable(world, id, pod) {
         return None;
     }
     Some(Action::DeletePod {
@@ -218,6 +209,23 @@ fn unwanted(
         uid,
         reason: "its group, lane, batch or node is no longer wanted".into(),
     })
+}
+
+/// Whether sectors of a group must be finished on a node where the group has no place any more: they never leave it.
+fn finishes(world: &World, fleet: &Fleet, group: &Id, node: &str) -> bool {
+    let there = |sector: &Sector| {
+        let status = sector.status.as_ref();
+        let bound = status.and_then(|s| s.binding.as_ref());
+        let phase = status.and_then(|s| s.phase).unwrap_or_default();
+        sector.spec.group_ref.name == group.name
+            && bound.is_some_and(|b| b.node == node)
+            && !matches!(
+                phase,
+                SectorPhase::Proving | SectorPhase::Failed | SectorPhase::Removing
+            )
+    };
+    let mut sectors = world.sectors.in_namespace(&group.namespace);
+    !fleet.wants(group, node) && sectors.any(|(_, sector)| there(sector))
 }
 
 fn deletes_on_closing_node(world: &World, action: &Action) -> bool {

@@ -11,7 +11,7 @@ use super::lane::{self, Object, Queued};
 use super::pacing::Key;
 use crate::action::Action;
 use crate::apply::{Applied, Scene, kind_of, lane as lane_of, name, target};
-use crate::events::{Note, note};
+use crate::events::{Note, note, unmade};
 use crate::plan::message;
 use crate::world::{Id, World};
 
@@ -148,6 +148,12 @@ impl Brain {
                     tracing::debug!(action, kind, %object, %error, ?pause, "planned anew");
                 } else {
                     tracing::warn!(action, kind, %object, class = %error.class(), %error, ?pause, "failed; tried again");
+                }
+                if news
+                    && action == "CreatePod"
+                    && let Some(note) = unmade(&self.world, self.planner.fleet(), object)
+                {
+                    self.recorder.tell(note);
                 }
                 error.name()
             }

@@ -11,12 +11,15 @@ use super::Say;
 use super::faults;
 use crate::plan::message::newest;
 use crate::plan::names;
+use crate::plan::pods;
+use crate::plan::reach::{Reach, help};
 use crate::world::{ChainFacts, Id, MinerFacts, Now, World, pod};
 
 /// The new status, or none when nothing changed.
 pub(super) fn status(
     world: &World,
     now: Now,
+    reach: &Reach,
     id: &Id,
     batch: &PostBatch,
 ) -> Option<PostBatchStatus> {
@@ -53,7 +56,7 @@ pub(super) fn status(
         generation: batch.metadata.generation,
         now,
     };
-    let covered = say_covered(&mut say, world, id, batch);
+    let covered = say_covered(&mut say, world, reach, id, batch);
     say_on_time(&mut say, &next);
     faults::say_readable(&mut say, &next, &unread);
     say_ready(&mut say, world, id, batch, &next, &reports, covered);
@@ -162,7 +165,13 @@ fn deadline(
     }
 }
 
-fn say_covered(say: &mut Say<'_>, world: &World, id: &Id, batch: &PostBatch) -> bool {
+fn say_covered(
+    say: &mut Say<'_>,
+    world: &World,
+    reach: &Reach,
+    id: &Id,
+    batch: &PostBatch,
+) -> bool {
     let provers: Vec<&str> = world
         .batches
         .in_namespace(&id.namespace)
@@ -177,13 +186,14 @@ fn say_covered(say: &mut Say<'_>, world: &World, id: &Id, batch: &PostBatch) -> 
             false
         }
         [_] => {
-            say.set(
-                kind,
-                true,
-                "Covered",
-                "every partition has exactly one prover",
-            );
-            true
+            let unseen = unseen(world, reach, id, batch);
+            let covered = unseen.is_none();
+            let (reason, text) = unseen.unwrap_or_else(|| {
+                let text = "every partition has exactly one prover";
+                ("Covered", text.into())
+            });
+            say.set(kind, covered, reason, &text);
+            covered
         }
         many => {
             let text = format!(
@@ -194,6 +204,32 @@ fn say_covered(say: &mut Say<'_>, world: &World, id: &Id, batch: &PostBatch) -> 
             false
         }
     }
+}
+
+/// Stores that the prover does not see as sealers do.
+fn unseen(
+    world: &World,
+    reach: &Reach,
+    id: &Id,
+    batch: &PostBatch,
+) -> Option<(&'static str, String)> {
+    if let Some(name) = pods::mounts(world, id, batch).apart.first() {
+        let text = format!(
+            "the prover does not mount store {name}: no node has the labels of its nodeSelector beside those that the batch \
+             and older stores ask for. Give one node all these labels, or use stores that one node can mount together"
+        );
+        return Some(("StoresApart", text));
+    }
+    let miner = Id::new(&id.namespace, &batch.spec.miner_ref.name);
+    let mut far = reach.known().filter(|(_, _, of, _)| **of == miner);
+    let (store_id, node, _, why) = far.next()?;
+    let store = world.stores.get(store_id)?;
+    let text = format!(
+        "what is landed in store {} from node {node} is not proven, so nothing lands from there: {why}. {}",
+        store_id.name,
+        help(store)
+    );
+    Some(("StoresOutOfReach", text))
 }
 
 fn say_on_time(say: &mut Say<'_>, next: &PostBatchStatus) {
@@ -255,11 +291,16 @@ fn say_ready(
     } else if let Some(problem) = view.and_then(|v| v.problem.as_ref()) {
         (false, false, problem.reason(), problem.message().to_owned())
     } else if !prover_ready(world, id) {
-        let text = format!(
-            "pod {} is not ready; kubectl describe pod says why",
-            names::prover_pod(&id.name)
+        let pod = names::prover_pod(&id.name);
+        let refused = world.unmade(&Id::new(&id.namespace, &pod));
+        let (reason, text) = refused.map_or_else(
+            || {
+                let text = format!("pod {pod} is not ready; kubectl describe pod says why");
+                ("ProverNotReady", text)
+            },
+            |why| ("PodRefused", why),
         );
-        (false, false, "ProverNotReady", text)
+        (false, false, reason, text)
     } else if let Some((report, error)) = failed {
         let text = format!(
             "deadline {} partition {}: {error}",

@@ -77,7 +77,7 @@ pub(super) fn status(
         last_pledge: pledge::last(world, id, group),
         unfit_nodes: unfit,
         left_over,
-        refusals: pods::refusals::count(world, now, id, &old.refusals),
+        refusals: pods::refusals::count(world, now, fleet, id, &old.refusals),
     };
     let gates = pledge::gates(world, now, ledger, id, group);
     let before = |gate: &Verdict| old.gates.iter().find(|g| g.name == gate.gate.name());
@@ -91,7 +91,9 @@ pub(super) fn status(
         generation: group.metadata.generation,
         now,
     };
-    say_ready(&mut say, group, &next, (ready, wanted, fits.len()));
+    let mut ours = fleet.pods().filter(|(_, p)| p.wanted && p.group == *id);
+    let unmade = ours.find_map(|(pod, _)| world.unmade(pod));
+    say_ready(&mut say, group, &next, (ready, wanted, fits.len()), unmade);
     say_pinned(&mut say, &next);
     say_pledge(&mut say, group, &gates, next.in_flight);
     say_on_time(&mut say, world, id, group);
@@ -195,6 +197,7 @@ fn say_ready(
     group: &SealingGroup,
     next: &SealingGroupStatus,
     (ready, wanted, nodes): (usize, usize, usize),
+    unmade: Option<String>,
 ) {
     let bad_pod = next
         .pods
@@ -234,6 +237,9 @@ fn say_ready(
             "Paused",
             "spec.paused is true: nothing new is started".to_owned(),
         )
+    } else if let Some(why) = unmade.filter(|_| ready < wanted) {
+        let text = format!("{ready} of {wanted} sealer pods are ready; {why}");
+        (false, false, "PodRefused", text)
     } else if ready < wanted {
         let why = bad_pod.map_or_else(String::new, |p| format!("; {} is {}", p.name, p.phase));
         (

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Node;
 pub(super) use drain::Work;
 
 use super::Say;
-use crate::world::{Id, Now, World};
+use crate::world::{Id, Now, World, unwell};
 
 /// The new status, or none when nothing changed.
 pub(super) fn status(
@@ -69,13 +69,7 @@ fn problem(node: Option<&Node>, status: &SealingNodeStatus) -> Option<(String, S
             "the inventory is of an earlier boot: waiting for the agent",
         );
     }
-    let failed = status
-        .conditions
-        .iter()
-        .find(|c| conditions::AGENT.contains(&c.type_.as_str()) && c.status == "False")?;
-    // A bad GPU closes its own lanes, not the node.
-    (failed.type_ != conditions::GPUS_HEALTHY)
-        .then(|| (failed.reason.clone(), failed.message.clone()))
+    unwell(status).map(|failed| (failed.reason.clone(), failed.message.clone()))
 }
 
 fn is_ready(node: &Node) -> bool {

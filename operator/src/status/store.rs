@@ -3,12 +3,14 @@
 use filstar_crds::{Sector, SectorPhase, SectorStore, SectorStoreStatus, conditions};
 
 use super::Say;
+use crate::plan::reach::{Reach, help};
 use crate::world::{Id, Now, World, pod};
 
 /// The new status, or none when nothing changed.
 pub(super) fn status(
     world: &World,
     now: Now,
+    reach: &Reach,
     id: &Id,
     store: &SectorStore,
 ) -> Option<SectorStoreStatus> {
@@ -50,7 +52,9 @@ pub(super) fn status(
             "there is space below maxUsedPercent",
         );
     }
-    if world
+    if let Some(text) = unseen(reach, id, store) {
+        say.set(conditions::READY, false, "OutOfReach", &text);
+    } else if world
         .pods
         .in_namespace(&id.namespace)
         .any(|(_, p)| pod::says_ready(p) && pod::has_volume(p, &pod::store_volume(&id.name)))
@@ -66,6 +70,20 @@ pub(super) fn status(
         say.set(conditions::READY, false, "NotMounted", text);
     }
     (next != old).then_some(next)
+}
+
+/// What of the store no prover sees; nothing lands there.
+fn unseen(reach: &Reach, id: &Id, store: &SectorStore) -> Option<String> {
+    let mut far = reach.known().filter(|(other, ..)| *other == id);
+    let (_, node, _, why) = far.next()?;
+    let others = match far.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(format!(
+        "nothing lands here from node {node}{others}, since nobody would prove it: {why}. {}",
+        help(store)
+    ))
 }
 
 fn count(world: &World, id: &Id, wanted: impl Fn(&Sector) -> bool) -> u32 {

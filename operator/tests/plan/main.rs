@@ -22,6 +22,8 @@ mod messages;
 mod messages_sim;
 mod overdue;
 mod places;
+mod pods;
+mod reach;
 mod recover;
 mod repair;
 mod sectors;

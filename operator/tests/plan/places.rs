@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 /// A node of four core groups of two cores, on two NUMA nodes.
-fn inventory(name: &str) -> SealingNode {
+pub(crate) fn inventory(name: &str) -> SealingNode {
     let group = |id: u32| json!({"id": id, "package": 0, "numaNode": id / 2, "cores": [[2 * id], [2 * id + 1]], "l3": 1});
     let numa = |id: u32| json!({"id": id, "cpus": "", "memory": 64u64 << 30, "hugepages": []});
     let groups: Vec<Value> = (0..4).map(group).collect();
@@ -25,7 +25,7 @@ fn inventory(name: &str) -> SealingNode {
     node
 }
 
-fn lanes(world: &mut World, lanes: Value, backend: &str) {
+pub(crate) fn lanes(world: &mut World, lanes: Value, backend: &str) {
     let mut group = world.groups.get(&id("g")).unwrap().clone();
     let version: u64 = group
         .metadata
@@ -40,9 +40,9 @@ fn lanes(world: &mut World, lanes: Value, backend: &str) {
     world.groups.apply(group);
 }
 
-const ALL: [&str; 6] = ["AddPiece", "PC1", "PC2", "C1", "C2", "Finalize"];
+pub(crate) const ALL: [&str; 6] = ["AddPiece", "PC1", "PC2", "C1", "C2", "Finalize"];
 
-fn large_node() -> World {
+pub(crate) fn large_node() -> World {
     let mut world = world();
     world.pods = filstar_operator::world::Index::default();
     let mut node = node("node-a");
@@ -53,7 +53,7 @@ fn large_node() -> World {
     world
 }
 
-fn made(world: &World) -> Vec<Pod> {
+pub(crate) fn made(world: &World) -> Vec<Pod> {
     let actions = plan(world, at(0));
     let pods = actions.into_iter().filter_map(|a| match a {
         Action::CreatePod { pod } => Some(*pod),
@@ -62,12 +62,12 @@ fn made(world: &World) -> Vec<Pod> {
     pods.collect()
 }
 
-fn env(pod: &Pod, name: &str) -> Option<String> {
+pub(crate) fn env(pod: &Pod, name: &str) -> Option<String> {
     let env = pod.spec.as_ref()?.containers[0].env.as_ref()?;
     env.iter().find(|e| e.name == name)?.value.clone()
 }
 
-fn running(mut pod: Pod) -> Pod {
+pub(crate) fn running(mut pod: Pod) -> Pod {
     pod.metadata.uid = Some(format!("uid-{}", pod.metadata.name.as_ref().unwrap()));
     pod.metadata.resource_version = Some("1".into());
     pod.spec.as_mut().unwrap().node_name = Some("node-a".into());
@@ -210,7 +210,7 @@ fn limits_change_without_a_new_pod() {
     );
 }
 
-fn numbered(mut sector: Sector, number: i64) -> Sector {
+pub(crate) fn numbered(mut sector: Sector, number: i64) -> Sector {
     let name = format!("t01000-{number}");
     sector.metadata.uid = Some(format!("uid-{name}"));
     sector.metadata.name = Some(name);
@@ -219,7 +219,7 @@ fn numbered(mut sector: Sector, number: i64) -> Sector {
 }
 
 /// Sectors that a plan binds a task of this kind to.
-fn bound(world: &World, second: i64, kind: TaskKind) -> Vec<String> {
+pub(crate) fn bound(world: &World, second: i64, kind: TaskKind) -> Vec<String> {
     let bound = plan(world, at(second)).into_iter().filter_map(|a| match a {
         Action::PatchSector { id, status, .. } => {
             status.task.filter(|t| t.kind == kind).map(|_| id.name)
@@ -360,7 +360,7 @@ fn refused(world: &mut World, uid: &str) {
     world.pods.apply(pod);
 }
 
-fn counted(world: &mut World, second: i64) -> Option<Refusal> {
+pub(crate) fn counted(world: &mut World, second: i64) -> Option<Refusal> {
     for action in status(world, at(second)) {
         if let Action::PatchStatus { id, status } = action
             && let StatusPatch::Group(status) = *status
@@ -382,7 +382,7 @@ fn counted(world: &mut World, second: i64) -> Option<Refusal> {
     group.status.as_ref().unwrap().refusals.first().cloned()
 }
 
-fn deletes(world: &World, second: i64) -> bool {
+pub(crate) fn deletes(world: &World, second: i64) -> bool {
     plan(world, at(second))
         .iter()
         .any(|a| matches!(a, Action::DeletePod { .. }))
@@ -422,7 +422,11 @@ fn a_node_whose_kubelet_refuses_pods_gets_fewer_and_fewer() {
     let mut well = sealer_pod("node-a");
     well.metadata.uid = Some("u99".into());
     world.pods.apply(well);
-    assert_eq!(counted(&mut world, now), None, "one ready pod ends it");
+    assert_eq!(
+        counted(&mut world, now),
+        None,
+        "a group that is ready ends it"
+    );
 }
 
 #[test]

@@ -117,6 +117,7 @@ pub(crate) fn with_disks(mut pod: Pod, scratch: u64, store: u64) -> Pod {
         device,
         capacity: 10 << 20,
         free,
+        mark: None,
     };
     let disks = Disks {
         scratch: Some(disk(1, scratch)),

@@ -135,3 +135,20 @@ async fn a_sector_that_changed_or_got_on_chain_meanwhile_is_not_deleted() {
     ));
     assert!(bench.server.calls("DELETE").is_empty());
 }
+
+#[tokio::test]
+async fn a_pod_that_is_refused_is_known_to_the_world_until_it_is_made() {
+    let mut bench = Bench::new().await;
+    let id = Id::new("ns", "g-seal-1");
+    let make = || Action::CreatePod {
+        pod: Box::new(serde_json::from_value(pod("p")).unwrap()),
+    };
+    bench.server.refuse("create", 0, "violates PodSecurity");
+    let refused = bench.apply(make()).await.result;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    let known = bench.world.unmade(&id).unwrap();
+    assert!(known.contains("violates PodSecurity"), "{known}");
+    bench.server.allow("create");
+    bench.apply(make()).await.result.unwrap();
+    assert!(bench.world.unmade.is_empty());
+}

@@ -38,14 +38,15 @@ pub(super) fn on<'a>(world: &'a World, node: &'a str) -> impl Iterator<Item = (&
 /// Why a prover stays; none when it may go. A prover without a batch proves nothing.
 pub(super) fn stays(world: &World, id: &Id, pod: &Pod, node: &str) -> Option<Stays> {
     let name = pod.labels().get(labels::POST_BATCH)?;
-    let batch = world.batches.get(&Id::new(&id.namespace, name))?;
+    let batch_id = Id::new(&id.namespace, name);
+    let batch = world.batches.get(&batch_id)?;
     if let Some(index) = proves(batch) {
         return Some(Stays::Proves(index));
     }
     let elsewhere = world.nodes.iter().any(|(other, found)| {
         other.name != node
             && node_is_closing(world, &other.name).is_none()
-            && pods::takes_prover(batch, found)
+            && pods::takes_prover(world, (&batch_id, batch), pod, (other, found))
     });
     (!elsewhere).then(|| Stays::NoOtherNode(name.clone()))
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use filstar_crds::{NotOnChain, SealingGroup};
 use jiff::Timestamp;
 
-use crate::world::{Id, Now, World};
+use crate::world::{Id, Now, World, unwell};
 
 /// Why a node takes no new work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,9 +62,14 @@ impl Request {
     }
 }
 
-/// The nodes that shall be empty, found once for a plan.
+/// The nodes that get no new work, found once for a plan.
 #[derive(Clone, Debug, Default)]
-pub struct Closing(BTreeMap<String, Request>);
+pub struct Closing {
+    /// Those that shall be empty.
+    requests: BTreeMap<String, Request>,
+    /// Those with a disk that fails or a clock that is off, and why. What is there goes on.
+    unwell: BTreeMap<String, String>,
+}
 
 impl Closing {
     /// All of them. Nodes are many and these are few: none is looked up that nobody speaks of.
@@ -77,22 +82,34 @@ impl Closing {
             .chain(cordoned.map(|(id, _)| id));
         let there = all.filter(|id| world.nodes.get(id).is_some());
         let one = |id: &Id| Some((id.name.clone(), request_at(world, id)?));
-        Self(there.filter_map(one).collect())
+        let said = world.sealing_nodes.iter();
+        let said = said.filter_map(|(id, object)| Some((id, unwell(object.status.as_ref()?)?)));
+        Self {
+            requests: there.filter_map(one).collect(),
+            unwell: said
+                .map(|(id, c)| (id.name.clone(), format!("{}: {}", c.reason, c.message)))
+                .collect(),
+        }
+    }
+
+    /// What is wrong with a node that gets no new work and shall not be empty.
+    pub fn unwell(&self, node: &str) -> Option<&str> {
+        self.unwell.get(node).map(String::as_str)
     }
 
     /// The wish for one node.
     pub fn get(&self, node: &str) -> Option<&Request> {
-        self.0.get(node)
+        self.requests.get(node)
     }
 
-    /// Whether nobody wishes for anything.
+    /// Whether nobody wishes for an empty node.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.requests.is_empty()
     }
 
     /// Nodes with their wishes.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Request)> {
-        self.0
+        self.requests
             .iter()
             .map(|(node, request)| (node.as_str(), request))
     }

@@ -1,6 +1,7 @@
 //! What a drain waits for, as data: for the node's status, for events, for figures and for tests.
 
 use filstar_crds::{Sector, SectorPhase, conditions};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -10,15 +11,18 @@ use super::{Request, guard, request, sealers_on, sectors_on};
 use crate::world::pod::is_live;
 use crate::world::{Id, Now, World};
 
+/// How long a pod may stay after the time by which it should be gone.
+const STOPPING: SignedDuration = SignedDuration::from_mins(2);
 /// Sectors and pods that one message names.
 const NAMED: usize = 3;
 /// Reasons of a sector's `Ready` condition that do not go away by themselves.
-const STUCK: [&str; 6] = [
+const STUCK: [&str; 7] = [
     "Failed",
     "Paused",
     "GroupPaused",
     "FinalizeDisabled",
     "NoStore",
+    "StoreOutOfReach",
     "RemoveFailed",
 ];
 
@@ -93,7 +97,7 @@ pub fn view(world: &World, now: Now, node: &str) -> Option<View> {
         pods,
     };
     view.overdue = view.request.is_overdue(now) && !view.is_drained();
-    view.blocked = blocked(world, node, &view);
+    view.blocked = blocked(world, now, node, &view);
     Some(view)
 }
 
@@ -290,7 +294,7 @@ fn refused<'a>(world: &'a World, id: &Id, pod: &Pod) -> Option<&'a crate::world:
 }
 
 /// What stands in the way, the most pressing first.
-fn blocked(world: &World, node: &str, view: &View) -> Option<Blocked> {
+fn blocked(world: &World, now: Now, node: &str, view: &View) -> Option<Blocked> {
     let stuck: Vec<String> = view
         .sectors
         .iter()
@@ -338,6 +342,13 @@ fn blocked(world: &World, node: &str, view: &View) -> Option<Blocked> {
             },
         });
     }
+    if let Some(blocked) = view
+        .pods
+        .iter()
+        .find_map(|(id, _)| does_not_stop(world, now, id))
+    {
+        return Some(blocked);
+    }
     let alone = provers::on(world, node).find_map(|(id, pod)| {
         match provers::stays(world, id, pod, node)? {
             Stays::NoOtherNode(batch) if pod.metadata.deletion_timestamp.is_none() => {
@@ -349,8 +360,23 @@ fn blocked(world: &World, node: &str, view: &View) -> Option<Blocked> {
     alone.map(|(id, batch)| Blocked {
         reason: "ProverHasNoOtherNode",
         message: format!(
-            "no other node that is ready and not closing takes the prover of PostBatch {batch}, and without it window \
-             proofs are missed: add a node to its nodeSelector, or delete pod {id} between two deadlines"
+            "no other node that is ready and not closing, has the room and sees the same stores takes the prover of PostBatch \
+             {batch}, and without it window proofs are missed: add a node to its nodeSelector, make room on one, or \
+             delete pod {id} between two deadlines"
+        ),
+    })
+}
+
+/// A pod that should have been gone for a while: nobody stops it, since kubelet does not answer or a volume hangs.
+fn does_not_stop(world: &World, now: Now, id: &Id) -> Option<Blocked> {
+    // When it is to be gone at the latest, its grace period included.
+    let gone_by = world.pods.get(id)?.metadata.deletion_timestamp.as_ref()?.0;
+    (now.wall.duration_since(gone_by) > STOPPING).then(|| Blocked {
+        reason: "PodDoesNotStop",
+        message: format!(
+            "pod {id} should have been gone by {gone_by:.0}: see whether kubelet on its node answers and its volumes do not \
+             hang. When the machine is off for certain, kubectl delete pod {} -n {} --force",
+            id.name, id.namespace
         ),
     })
 }

@@ -16,6 +16,7 @@ use super::scratch_space::Scratch;
 use super::store_space::Stores;
 use super::{chain_sync, gas_price, landing, node_maintenance, sector_number, sizes};
 use crate::plan::drain::Closing;
+use crate::plan::reach::Reach;
 use crate::world::{Id, MinerFacts, World};
 
 /// Which numbers of a Miner may be used: its own bounds, and what its messages name.
@@ -28,6 +29,8 @@ pub struct Ledger {
     pub(super) scratch: Scratch,
     pub(super) stores: Stores,
     pub(super) purses: Purses,
+    /// What provers do not see.
+    pub(crate) reach: Reach,
     /// Finished sectors that have not landed, by group.
     landing: BTreeMap<Id, usize>,
     /// Numbers that this plan gives, by Miner.
@@ -57,8 +60,9 @@ impl Ledger {
     pub(in crate::plan) fn with(world: &World, readings: &Readings) -> Self {
         let scratch = Scratch::of(world, readings);
         let closing = Closing::of(world);
+        let reach = Reach::of(world, readings);
         let nodes = |(id, group): (&Id, &SealingGroup)| {
-            let mut nodes = Nodes::of(world, id, group, &closing, readings);
+            let mut nodes = Nodes::of(world, id, group, (&closing, &reach), readings);
             scratch.note(group, &mut nodes);
             (id.clone(), nodes)
         };
@@ -67,6 +71,7 @@ impl Ledger {
             stores: Stores::of(readings),
             purses: Purses::of(world, readings),
             scratch,
+            reach,
             ..Self::default()
         };
         let mut queue = Vec::new();

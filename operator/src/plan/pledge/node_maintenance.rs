@@ -1,5 +1,5 @@
-//! Gate `NodeMaintenance`: a node in maintenance, cordoned or excluded gets no new sectors; with none left nothing is
-//! pledged.
+//! Gate `NodeMaintenance`: a node in maintenance, cordoned, excluded or unwell gets no new sectors; with none left
+//! nothing is pledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,10 @@ use k8s_openapi::api::core::v1::Node;
 
 use super::gate::{Gate, Verdict};
 use super::readings::Readings;
+use super::store_space::takes;
 use super::text::count;
 use crate::plan::drain::{Closing, Why};
+use crate::plan::reach::Reach;
 use crate::world::{Id, World, selects};
 
 /// Nodes named in one message.
@@ -34,7 +36,7 @@ impl Nodes {
         world: &World,
         id: &Id,
         group: &SealingGroup,
-        closing: &Closing,
+        (closing, reach): (&Closing, &Reach),
         readings: &Readings,
     ) -> Self {
         let mut nodes = Self::default();
@@ -43,6 +45,11 @@ impl Nodes {
             match closed(closing, &node_id.name, group) {
                 Some(why) => drop(nodes.closed.insert(node_id.name.clone(), why)),
                 None => drop(nodes.open.insert(node_id.name.clone())),
+            }
+        }
+        for (node, why) in out_of_reach(world, id, group, reach, readings) {
+            if nodes.open.remove(node) {
+                nodes.closed.insert(node.to_owned(), why);
             }
         }
         let begins = |lane: &str| {
@@ -72,8 +79,42 @@ fn closed(closing: &Closing, node: &str, group: &SealingGroup) -> Option<String>
             Some("is in pledge.excludeNodes".into())
         }
         Some(Why::Cordoned) => Some(format!("is cordoned (kubectl uncordon {node})")),
-        None => None,
+        None => closing.unwell(node).map(|why| format!("is unwell ({why})")),
     }
+}
+
+/// Nodes of which no store that takes the group's sectors is seen by the prover, and why.
+fn out_of_reach<'a>(
+    world: &World,
+    id: &Id,
+    group: &SealingGroup,
+    reach: &Reach,
+    readings: &'a Readings,
+) -> BTreeMap<&'a str, String> {
+    let mut far = BTreeMap::new();
+    if !group.spec.finalize.enabled || reach.known().next().is_none() {
+        return far;
+    }
+    let miner = Id::new(&id.namespace, &group.spec.miner_ref.name);
+    for reading in readings.of_group(id) {
+        let stores = reading.disks.iter().flat_map(|d| d.stores.keys());
+        let stores = stores.filter_map(|name| world.stores.find(&id.namespace, name));
+        let ours = stores.filter(|(_, store)| takes(group, store));
+        // One that is not known to be out of reach is enough.
+        let mut whys = ours.map(|(store, _)| {
+            let far = reach
+                .far(store, &reading.node, &miner)
+                .filter(|f| f.known)?;
+            Some(format!(
+                "has only stores that are not proven (store {}: {})",
+                store.name, far.text
+            ))
+        });
+        if let Some(Some(why)) = whys.try_fold(None, |_, why| why.map(Some)) {
+            far.insert(reading.node.as_str(), why);
+        }
+    }
+    far
 }
 
 pub(super) fn verdict(nodes: &Nodes) -> Verdict {

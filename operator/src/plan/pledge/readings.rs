@@ -79,6 +79,12 @@ impl Readings {
         self.0.values().flat_map(BTreeMap::values)
     }
 
+    /// Group, node and disks of all that have measured them.
+    pub(in crate::plan) fn disks(&self) -> impl Iterator<Item = (&Id, &str, &Disks)> {
+        let all = self.iter();
+        all.filter_map(|r| Some((&r.group, r.node.as_str(), r.disks.as_ref()?)))
+    }
+
     /// Those of one group.
     pub(super) fn of_group(&self, group: &Id) -> impl Iterator<Item = &Reading> {
         self.0.get(group).into_iter().flat_map(BTreeMap::values)

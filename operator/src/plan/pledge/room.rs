@@ -75,6 +75,7 @@ mod tests {
             device: 1,
             capacity: 1000,
             free,
+            ..Disk::default()
         })
     }
 
@@ -99,12 +100,14 @@ mod tests {
             device: 1,
             capacity: 1000,
             free: 100,
+            ..Disk::default()
         });
         assert_eq!(one.left(100), 100);
         one.also(&Disk {
             device: 1,
             capacity: 1000,
             free: 900,
+            ..Disk::default()
         });
         assert_eq!(one.left(100), 100);
     }

@@ -182,7 +182,7 @@ impl Stores {
 }
 
 /// Whether a group's sectors may land in a store.
-fn takes(group: &SealingGroup, store: &SectorStore) -> bool {
+pub(super) fn takes(group: &SealingGroup, store: &SectorStore) -> bool {
     let selector = &group.spec.finalize.store_selector;
     store.spec.access != StoreAccess::ReadOnly
         && store.metadata.deletion_timestamp.is_none()

@@ -2,13 +2,18 @@
 //! node, and when to try again.
 //!
 //! The count is in the group's status, so that it outlives pods and operators. A refused pod stays, with its reason,
-//! until it is counted and the pause is over; the pause doubles each time. One ready pod ends the count.
+//! until it is counted and the pause is over; the pause doubles each time. The count ends when every pod of the group that
+//! shall be on the node is ready: one that runs beside those that are refused says nothing about them.
+
+use std::collections::BTreeSet;
 
 use filstar_crds::{Refusal, SealingGroup, labels};
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use crate::plan::fleet::Fleet;
 use crate::world::{Id, Now, World, pod};
 
 /// First pause; it doubles each time.
@@ -36,49 +41,77 @@ fn of<'a>(group: &'a SealingGroup, node: &str) -> Option<&'a Refusal> {
 }
 
 /// The refusals of a group as they are now.
-pub fn count(world: &World, now: Now, id: &Id, old: &[Refusal]) -> Vec<Refusal> {
+pub fn count(world: &World, now: Now, fleet: &Fleet, id: &Id, old: &[Refusal]) -> Vec<Refusal> {
     let mut next = old.to_vec();
+    // Pods of the group that are ready, and nodes with one that is refused.
+    let mut ready: BTreeSet<&Id> = BTreeSet::new();
+    let mut refused: BTreeSet<&str> = BTreeSet::new();
     let ours = world.pods.in_namespace(&id.namespace);
-    for (_, pod) in ours.filter(|(_, p)| p.labels().get(labels::GROUP) == Some(&id.name)) {
+    for (pod_id, pod) in ours.filter(|(_, p)| p.labels().get(labels::GROUP) == Some(&id.name)) {
         let (Some(node), Some(uid)) = (pod::node(pod), pod.uid()) else {
             continue;
         };
         if pod::is_ready(pod) {
-            next.retain(|r| r.node != node);
+            ready.insert(pod_id);
             continue;
         }
         let failed = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
-        if !failed || pod.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
-        let known = next.iter_mut().find(|r| r.node == node);
-        if known.as_ref().is_some_and(|r| r.pods.contains(&uid)) {
-            continue;
-        }
-        let reason: String = pod::refusal(pod).chars().take(WORDS).collect();
-        // Several pods that are refused at once count once.
-        let before = old.iter().find(|r| r.node == node).map_or(0, |r| r.count);
-        let count = before.saturating_add(1);
-        let at = Time(now.wall.checked_add(pause(count)).unwrap_or(now.wall));
-        match known {
-            Some(refusal) => {
-                (refusal.count, refusal.reason, refusal.next) = (count, reason, at);
-                refusal.pods.push(uid);
-                let extra = refusal.pods.len().saturating_sub(REMEMBERED);
-                refusal.pods.drain(..extra);
-            }
-            None => next.push(Refusal {
-                node: node.to_owned(),
-                count,
-                reason,
-                next: at,
-                pods: vec![uid],
-            }),
+        if failed && pod.metadata.deletion_timestamp.is_none() {
+            refused.insert(node);
+            let before = old.iter().find(|r| r.node == node);
+            note(&mut next, before, now, (node, uid), pod);
         }
     }
-    next.retain(|r| world.nodes.get(&Id::new("", &r.node)).is_some());
+    let lacks = |node: &str| {
+        let mut planned = fleet.on_node(node).filter(|(_, p)| p.group == *id);
+        planned.any(|(pod, _)| !ready.contains(pod))
+    };
+    next.retain(|r| {
+        let there = world.nodes.get(&Id::new("", &r.node)).is_some();
+        there && (refused.contains(r.node.as_str()) || lacks(&r.node))
+    });
     next.sort_by(|a, b| a.node.cmp(&b.node));
     next
+}
+
+/// Counts one pod that is refused, unless it is counted. `before`: what was known of its node.
+fn note(
+    next: &mut Vec<Refusal>,
+    before: Option<&Refusal>,
+    now: Now,
+    (node, uid): (&str, String),
+    pod: &Pod,
+) {
+    let known = next.iter_mut().find(|r| r.node == node);
+    if known.as_ref().is_some_and(|r| r.pods.contains(&uid)) {
+        return;
+    }
+    let reason: String = pod::refusal(pod).chars().take(WORDS).collect();
+    // None is made during a pause: one that is refused now belongs to the try before it, and counts with that.
+    let same_try = before.filter(|r| now.wall < r.next.0);
+    let (count, at) = same_try.map_or_else(
+        || {
+            let count = before.map_or(0, |r| r.count).saturating_add(1);
+            let at = now.wall.checked_add(pause(count)).unwrap_or(now.wall);
+            (count, Time(at))
+        },
+        |r| (r.count, r.next.clone()),
+    );
+    match known {
+        Some(refusal) => {
+            (refusal.count, refusal.reason, refusal.next) = (count, reason, at);
+            refusal.pods.push(uid);
+            let extra = refusal.pods.len().saturating_sub(REMEMBERED);
+            refusal.pods.drain(..extra);
+        }
+        None => next.push(Refusal {
+            node: node.to_owned(),
+            count,
+            reason,
+            next: at,
+            pods: vec![uid],
+        }),
+    }
 }
 
 fn pause(count: u32) -> SignedDuration {

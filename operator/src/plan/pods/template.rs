@@ -12,6 +12,7 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 use super::backend;
+use super::mounts::{mounts, stores};
 use crate::plan::fleet::Planned;
 use crate::plan::names;
 use crate::world::pod;
@@ -200,18 +201,17 @@ pub(super) fn prover(world: &World, id: &Id, batch: &PostBatch) -> Option<Pod> {
     let spec = &batch.spec;
     let (_, miner) = world.miner_of(&id.namespace, &spec.miner_ref.name)?;
     let facts = MinerFacts::parse(miner).ok()?;
-    let stores: Vec<_> = stores(world, &id.namespace)
-        .filter(|(_, s)| s.spec.access != StoreAccess::WriteOnly)
-        .collect();
+    let mounts = mounts(world, id, batch);
+    let (stores, node_selector) = (mounts.stores, mounts.node_selector);
     let mut volumes = vec![
         host_path("params", &spec.parameters_path),
         json!({"name": "tmp", "emptyDir": {}}),
     ];
-    let mut mounts = vec![
+    let mut volume_mounts = vec![
         json!({"name": "params", "mountPath": "/params", "readOnly": true}),
         json!({"name": "tmp", "mountPath": "/tmp"}),
     ];
-    add_stores(&stores, true, &mut volumes, &mut mounts);
+    add_stores(&stores, true, &mut volumes, &mut volume_mounts);
     let urls: Vec<&str> = miner
         .spec
         .chain
@@ -245,11 +245,11 @@ pub(super) fn prover(world: &World, id: &Id, batch: &PostBatch) -> Option<Pod> {
         "terminationGracePeriodSeconds": 30,
         "tolerations": spec.tolerations,
         "enableServiceLinks": false,
-        "nodeSelector": spec.node_selector,
+        "nodeSelector": node_selector,
         "securityContext": pod_security(),
         "volumes": volumes,
         "imagePullSecrets": pull_secrets(&world.settings),
-        "containers": [container("prove", &world.settings, spec.image.as_ref(), &env, &mounts, &resources, &resources)],
+        "containers": [container("prove", &world.settings, spec.image.as_ref(), &env, &volume_mounts, &resources, &resources)],
     });
     let labels = BTreeMap::from([
         (labels::COMPONENT, "prover"),
@@ -363,17 +363,6 @@ fn common_env(policy: PlacementPolicy) -> Vec<Value> {
 
 fn host_path(name: &str, path: &str) -> Value {
     json!({"name": name, "hostPath": {"path": path, "type": "DirectoryOrCreate"}})
-}
-
-fn stores<'a>(
-    world: &'a World,
-    namespace: &'a str,
-) -> impl Iterator<Item = (&'a str, &'a SectorStore)> {
-    world
-        .stores
-        .in_namespace(namespace)
-        .filter(|(_, store)| store.metadata.deletion_timestamp.is_none())
-        .map(|(id, store)| (id.name.as_str(), store))
 }
 
 fn add_stores(

@@ -6,6 +6,7 @@ use filstar_crds::{
 };
 
 use super::super::bookings::NoPlace;
+use super::super::pods::Standing;
 use super::turn::{Turn, Wait};
 use crate::world::{Id, pod, selects};
 
@@ -236,6 +237,24 @@ fn no_place(no: NoPlace, kind: TaskKind, node: Option<&str>) -> Wait {
             "SealerOverdue",
             format!("pod {pod} gets no new task while one there is over its time"),
         ),
+        NoPlace::Closed(pod, Standing::Outdated) => Wait::new(
+            "SealerOutdated",
+            format!(
+                "pod {pod} gets no new task: another is made in its place when its tasks are done"
+            ),
+        ),
+        NoPlace::Closed(pod, Standing::LeftOver) => Wait::new(
+            "SealerLeftOver",
+            format!(
+                "pod {pod} gets no new sector: its group has no place on its node any more; see unfitNodes of the group"
+            ),
+        ),
+        NoPlace::Closed(pod, Standing::GpuFailed(why)) => Wait::new(
+            "GpuFailed",
+            format!(
+                "pod {pod} gets no new task while {why}; when another GPU is free there, delete the pod to get it"
+            ),
+        ),
         NoPlace::NoWay(missing) => Wait::new(
             "CannotFinish",
             format!("no node can take the sector all its way; {missing}"),
@@ -345,7 +364,7 @@ fn one_back(phase: SectorPhase) -> SectorPhase {
 /// The least filled store that takes a sector now.
 fn choose_store(turn: &Turn<'_>) -> Result<String, Wait> {
     let selector = &turn.group.spec.finalize.store_selector;
-    let mut reasons = Vec::new();
+    let (mut reasons, mut far) = (Vec::new(), 0);
     let mut best: Option<(u32, &str)> = None;
     for (id, store) in turn.world.stores.in_namespace(&turn.id.namespace) {
         if !selects(selector, store) || store.spec.access == StoreAccess::ReadOnly {
@@ -356,7 +375,11 @@ fn choose_store(turn: &Turn<'_>) -> Result<String, Wait> {
             .as_ref()
             .and_then(|s| s.used_percent)
             .unwrap_or(0);
-        match refuses(turn, &id.name, store, used) {
+        let node = turn.next.binding.as_ref().map_or("", |b| b.node.as_str());
+        let unseen = turn.ledger.reach.far(id, node, turn.miner_id);
+        far += usize::from(unseen.is_some());
+        let refused = unseen.map(|far| far.text.clone());
+        match refused.or_else(|| refuses(turn, &id.name, store, used)) {
             Some(reason) => reasons.push(format!("{}: {reason}", id.name)),
             None if best.is_none_or(|(least, _)| used < least) => best = Some((used, &id.name)),
             None => {}
@@ -365,6 +388,9 @@ fn choose_store(turn: &Turn<'_>) -> Result<String, Wait> {
     best.map(|(_, name)| name.to_owned()).ok_or_else(|| {
         if reasons.is_empty() {
             Wait::new("NoStore", "no SectorStore that takes sectors matches the group's finalize.storeSelector; create one")
+        } else if far == reasons.len() {
+            let text = format!("nobody would prove the sector in a store of its node: {}", reasons.join("; "));
+            Wait::new("StoreOutOfReach", format!("{text}; see the conditions of the stores"))
         } else {
             Wait::new("StoresBusy", reasons.join("; "))
         }
