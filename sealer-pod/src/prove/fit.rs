@@ -2,6 +2,8 @@
 //!
 //! An object has at most 1.5 MiB, beside its fields a note of who owns each of them. What is still to be sent always stays.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use filstar_chain::Epoch;
 use filstar_crds::ProverReport;
 
@@ -15,31 +17,37 @@ const OWNER_BYTES: usize = 600;
 /// The reports, as far as they fit: when they do not, windows that closed lose first their proofs and reasons, then the oldest
 /// deadlines go as a whole. A deadline of which only a part is left would look as if the rest had never been due.
 pub(crate) fn fit(mut reports: Vec<ProverReport>, epoch: Epoch) -> Vec<ProverReport> {
-    if fits(&reports) {
+    let total = |reports: &[ProverReport]| reports.iter().map(weight).sum::<usize>();
+    if fits(reports.len(), total(&reports)) {
         return reports;
     }
-    for report in reports.iter_mut().filter(|r| is_closed(r, epoch)) {
+    let is_closed = |report: &ProverReport| epoch.0 >= report.close;
+    for report in reports.iter_mut().filter(|r| is_closed(r)) {
         report.proof = None;
         report.skipped_numbers.clear();
         report.skipped.clear();
     }
-    while !fits(&reports) {
-        let closed = reports.iter().filter(|r| is_closed(r, epoch));
-        let Some(oldest) = closed.map(|r| (r.open, r.deadline)).min() else {
-            break;
-        };
-        reports.retain(|r| (r.open, r.deadline) != oldest);
+    let (mut count, mut bytes) = (reports.len(), total(&reports));
+    // How many reports of each deadline that closed, and what they weigh; the oldest in front.
+    let mut closed: BTreeMap<(i64, i64), (usize, usize)> = BTreeMap::new();
+    for report in reports.iter().filter(|r| is_closed(r)) {
+        let of = closed.entry((report.open, report.deadline)).or_default();
+        *of = (of.0 + 1, of.1 + weight(report));
     }
+    let mut gone = BTreeSet::new();
+    for (deadline, (reports, weight)) in closed {
+        if fits(count, bytes) {
+            break;
+        }
+        (count, bytes) = (count - reports, bytes - weight);
+        gone.insert(deadline);
+    }
+    reports.retain(|r| !gone.contains(&(r.open, r.deadline)));
     reports
 }
 
-fn is_closed(report: &ProverReport, epoch: Epoch) -> bool {
-    epoch.0 >= report.close
-}
-
-fn fits(reports: &[ProverReport]) -> bool {
-    let bytes: usize = reports.iter().map(weight).sum();
-    reports.len() <= MAX_REPORTS && bytes <= MAX_BYTES
+fn fits(reports: usize, bytes: usize) -> bool {
+    reports <= MAX_REPORTS && bytes <= MAX_BYTES
 }
 
 fn weight(report: &ProverReport) -> usize {
