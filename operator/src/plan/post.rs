@@ -161,8 +161,8 @@ fn left_out(report: &ProverReport) -> Option<Vec<RangeInclusive<u64>>> {
     let ranges = parse_ranges(&report.skipped_numbers).ok()?;
     let lengths = ranges.iter().map(|r| r.end().saturating_sub(*r.start()));
     let count = lengths.fold(0_u64, |sum, n| sum.saturating_add(n).saturating_add(1));
-    let named = report.skipped.iter().map(|s| s.number.unsigned_abs());
-    let all_in = named.fold(true, |all, n| all && ranges.iter().any(|r| r.contains(&n)));
+    let mut named = report.skipped.iter().map(|s| s.number.unsigned_abs());
+    let all_in = named.all(|n| ranges.iter().any(|r| r.contains(&n)));
     let whole = i64::try_from(count) == Ok(report.skipped_sectors) && count <= MAX_SECTORS;
     (whole && all_in).then_some(ranges)
 }
