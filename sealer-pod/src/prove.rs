@@ -75,6 +75,8 @@ struct Role {
     settings: settings::Prove,
     actor: ActorId,
     chain: Endpoints,
+    /// The node of the look that is under way, or was the last.
+    asked: Option<Healthy>,
     client: Client,
     health: Health,
     metrics: Metrics,
@@ -121,6 +123,7 @@ impl Role {
         Ok(Self {
             actor: settings.actor.parse()?,
             chain: Endpoints::new(nodes, policy),
+            asked: None,
             settings,
             client,
             health,
@@ -175,14 +178,20 @@ impl Role {
     /// One look at the chain, and what follows from it. Returns the pause until the next look.
     async fn turn(&mut self) -> anyhow::Result<Duration> {
         let long = || anyhow!("the chain did not answer within {TURN_TIMEOUT:?}");
-        timeout(TURN_TIMEOUT, self.look())
-            .await
-            .unwrap_or_else(|_elapsed| Err(long()))
+        let looked = timeout(TURN_TIMEOUT, self.look()).await;
+        let looked = looked.unwrap_or_else(|_elapsed| Err(long()));
+        // A node with a fine head may fail at all else: the next one is asked.
+        if let (Err(_), Some(at)) = (&looked, self.asked.take()) {
+            self.chain.demote(&at);
+        }
+        looked
     }
 
     async fn look(&mut self) -> anyhow::Result<Duration> {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        self.asked = None;
         let at = self.chain.healthy(now).await.map_err(|e| anyhow!("{e}"))?;
+        self.asked = Some(at.clone());
         let info = at.node.proving_deadline(self.actor, &at.head.key).await?;
         let (dues, outcome) = self.ask(&at, &info).await;
         self.seen = at.head.height;
