@@ -151,6 +151,7 @@ fn deadlines(batch: &PostBatch) -> Vec<(String, String)> {
     for p in &status.prover {
         let text = match &p.error {
             Some(error) => format!("no proof: {error}"),
+            None if p.finished.is_none() => format!("{} sectors are to be proven", p.sectors),
             None => format!(
                 "proof of {} sectors made in {}",
                 p.sectors,

@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{LocalRef, Toleration, node_path};
+use crate::common::{LocalRef, TaskClass, Toleration, node_path};
 
 /// Who proves a miner's partitions.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -118,7 +118,8 @@ pub struct PostBatchStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["index".into()]))]
     #[schemars(length(max = 48))]
     pub deadlines: Vec<DeadlineStatus>,
-    /// Written by the prover: the proof of each partition in its latest deadline.
+    /// Written by the prover: each partition in its latest deadline, from the challenge on; its proof once that is made. Of more
+    /// than fit, those of deadlines that closed go first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["deadline".into(), "partition".into()]))]
     #[schemars(length(max = 1024))]
@@ -168,8 +169,8 @@ pub enum DeadlineState {
     Missed,
 }
 
-/// The prover's report on one partition in one deadline.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+/// The prover's report on one partition in one deadline. Without a proof and without an error it is still to be proven.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProverReport {
     /// Index of the deadline.
@@ -184,25 +185,39 @@ pub struct ProverReport {
     pub challenge: i64,
     /// Epoch to which the proof commits (`chain_commit_epoch`).
     pub chain_commit_epoch: i64,
-    /// Randomness of that epoch, base64.
+    /// Randomness of that epoch, base64, as the chain has it now: a reorg changes it while the proof stays good.
     #[schemars(length(max = 64))]
     pub chain_commit_rand: String,
-    /// Registered window PoSt proof type, by number.
+    /// Registered window PoSt proof type, by number. Says nothing without a proof.
     pub post_proof: i64,
     /// The proof, base64, verified by the prover; absent when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16_384))]
     pub proof: Option<String>,
-    /// Sectors proven.
+    /// Sectors proven, or to be proven.
     pub sectors: i64,
-    /// Sectors left out, with the reason.
+    /// How many sectors were left out.
+    #[serde(default)]
+    pub skipped_sectors: i64,
+    /// All sectors that the proof leaves out, such as `1-5,17`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 65_536))]
+    pub skipped_numbers: String,
+    /// The first of those that were left out, each with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 2400))]
+    #[schemars(length(max = 16))]
     pub skipped: Vec<SkippedSector>,
     /// Why there is no proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub error: Option<String>,
+    /// Whether the prover tries again: it does so, with growing pauses, when this is `Temporary` or `Corrupt`, and once when
+    /// it is `Permanent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_class: Option<TaskClass>,
+    /// How often it was tried.
+    #[serde(default)]
+    pub attempts: i64,
     /// Computing time in milliseconds: reading and SNARK.
     #[serde(default)]
     pub millis: i64,

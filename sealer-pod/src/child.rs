@@ -82,6 +82,17 @@ impl Starter {
         })
     }
 
+    /// Processes of another program, which says what a test wants.
+    #[cfg(test)]
+    pub(crate) fn of(program: PathBuf, tmp: &Path) -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Self {
+            program,
+            env: BTreeMap::from([("PATH".into(), path)]),
+            tmp: tmp.to_owned(),
+        }
+    }
+
     /// The same with further variables; they win.
     #[must_use]
     pub(crate) fn with(&self, more: &BTreeMap<String, String>) -> Self {
@@ -302,11 +313,7 @@ mod tests {
             exit 3"#;
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let starter = Starter {
-            program,
-            env: BTreeMap::new(),
-            tmp: dir.path().to_owned(),
-        };
+        let starter = Starter::of(program, dir.path());
         let pc1 = r#"{"place": {"sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1",
                       "root": "/"}, "ticket": "0000000000000000000000000000000000000000000000000000000000000000"}"#;
         let request = format!(r#"{{"together": [{pc1}, {pc1}], "perCore": 2}}"#);

@@ -1,57 +1,60 @@
 //! Role `prove`: proves the partitions of a miner, deadline by deadline.
 //!
 //! ```text
-//! chain ─► deadlines, partitions ─► decide ─► read, SNARK, verify ─► PostBatch status.prover
+//! chain ─► deadlines, partitions ─► plan ─► read, SNARK, verify ─► PostBatch status.prover
+//!   ▲                                │            (beside the loop)
+//!   └────────── every few seconds ───┘
 //! ```
-//! The chain alone says what is due, so proofs are made while the operator is down. Effects: child
-//! processes; the prover's part of its `PostBatch`; a condition on its pod. Never: a proof reported
-//! that was not verified here against the sectors that it speaks of.
+//! The chain alone says what is due, so proofs are made while the operator is down. The loop never waits for a proof: it goes
+//! on to look at the chain, ends what nobody needs any more, and says that it is alive. Effects: child processes; the
+//! prover's part of its `PostBatch`; a condition on its pod. Never: a proof reported that was not verified here against the
+//! sectors that it speaks of; a partition that cannot be proven keeps the others waiting for ever.
 
+mod ask;
 mod faults;
+mod fit;
+mod hand;
+mod notes;
 mod plan;
 mod recheck;
 mod tell;
 mod work;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use filstar_chain::{
     ActorId, Endpoint, Endpoints, Epoch, Network, Node,
     endpoints::{Healthy, Policy},
-    node::{MinerReader, RandomnessReader},
-    proving::{DeadlineInfo, Window},
-    randomness::{Tag, miner_entropy},
-    types::bitfield,
+    node::MinerReader,
 };
-use filstar_crds::{ProverReport, parse_duration};
-use filstar_sealing::{Hash32, SealProof, task::Replica};
+use filstar_crds::parse_duration;
 use jiff::Timestamp;
 use kube::Client;
+use tokio::time::timeout;
 
 use self::{
     faults::Faults,
-    plan::{Decision, Known, Partition, Slot, decide, remember},
+    hand::{Ended, Hand, Needs, Outcome},
+    notes::{Attempt, Notes},
+    plan::{Moment, Step, Stop, Work, patience, plan},
     recheck::Readings,
-    tell::{Told, report},
-    work::{Done, Job, NOWHERE, Prover},
+    tell::Told,
+    work::Prover,
 };
 use crate::{
     child::Starter,
-    commitment::{self, Kind},
     disks,
     http::{self, Health},
     metrics::Metrics,
     placement::{self, Asked},
     pod, settings,
+    wire::Failure,
 };
 
-/// Most sectors that a partition has on any network.
-const MAX_SECTORS: u64 = 1 << 16;
+/// A look at the chain that takes longer counts as failed. With what is told before and after it a turn stays below what the
+/// probe takes for stuck.
+const TURN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Runs until the pod is asked to stop.
 ///
@@ -75,13 +78,17 @@ struct Role {
     settings: settings::Prove,
     actor: ActorId,
     chain: Endpoints,
+    /// The node of the look that is under way, or was the last.
+    asked: Option<Healthy>,
     client: Client,
     health: Health,
     metrics: Metrics,
     prover: Prover,
-    reports: BTreeMap<Slot, ProverReport>,
-    /// Opening and randomness that a report's proof was checked with.
-    checked: BTreeMap<Slot, (Epoch, Hash32)>,
+    notes: Notes,
+    /// The step under way.
+    hand: Hand,
+    /// The newest epoch that the chain was seen at.
+    seen: Epoch,
     told: Option<Told>,
     faults: Faults,
     /// Faulty sectors that are being read.
@@ -119,13 +126,15 @@ impl Role {
         Ok(Self {
             actor: settings.actor.parse()?,
             chain: Endpoints::new(nodes, policy),
+            asked: None,
             settings,
             client,
             health,
             metrics,
             prover,
-            reports: BTreeMap::new(),
-            checked: BTreeMap::new(),
+            notes: Notes::default(),
+            hand: Hand::default(),
+            seen: Epoch(0),
             told: None,
             faults: Faults::default(),
             readings: Readings::default(),
@@ -157,225 +166,136 @@ async fn run(mut role: Role) -> anyhow::Result<()> {
             role.tell().await;
         }
         role.health.turn();
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            ended = role.hand.ended() => {
+                role.ended(ended);
+                // At once: the chain may take its time to answer.
+                role.tell().await;
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 }
 
 impl Role {
-    /// One look at the chain, and the proofs that are due. Returns the pause until the next look.
+    /// One look at the chain, and what follows from it. Returns the pause until the next look.
     async fn turn(&mut self) -> anyhow::Result<Duration> {
+        let long = || anyhow!("the chain did not answer within {TURN_TIMEOUT:?}");
+        let looked = timeout(TURN_TIMEOUT, self.look()).await;
+        let looked = looked.unwrap_or_else(|_elapsed| Err(long()));
+        // A node with a fine head may fail at all else: the next one is asked.
+        if let (Err(_), Some(at)) = (&looked, self.asked.take()) {
+            self.chain.demote(&at);
+        }
+        looked
+    }
+
+    async fn look(&mut self) -> anyhow::Result<Duration> {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        self.asked = None;
         let at = self.chain.healthy(now).await.map_err(|e| anyhow!("{e}"))?;
+        self.asked = Some(at.clone());
         let info = at.node.proving_deadline(self.actor, &at.head.key).await?;
-        let challenged = |w: &Window| w.is_challenged(at.head.height);
-        let mut windows: Vec<_> = info.upcoming().into_iter().filter(challenged).collect();
-        windows.sort_unstable();
-        let submissions = at.node.deadlines(self.actor, &at.head.key).await?;
-        for window in windows {
-            let index = usize::try_from(window.deadline)?;
-            let proven = submissions
-                .get(index)
-                .map(|d| numbers(&d.post_submissions))
-                .transpose()?;
-            self.window(&at, &info, &window, &proven.unwrap_or_default())
-                .await?;
+        let (dues, outcome) = self.ask(&at, &info).await;
+        self.seen = at.head.height;
+        for due in &dues {
+            self.notes.observe(due, at.head.height);
         }
+        let two_periods = 2 * info.proving_period;
+        self.notes.forget_before(at.head.height - two_periods);
+        let epoch_time = Duration::from_secs(at.params.block_delay_secs);
+        let moment = Moment {
+            epoch: at.head.height,
+            now: Timestamp::now(),
+            epoch_time,
+            read_timeout: self.prover.read_timeout,
+        };
+        let plan = plan(&dues, &moment, &self.notes, self.hand.running().as_ref());
+        if let Some(stop) = plan.stop {
+            self.stop(stop);
+        }
+        if let Some(step) = plan.start {
+            self.start(&at, &moment, step);
+        }
+        outcome?;
         self.recheck(&at, &info).await?;
-        let epoch = Duration::from_secs(at.params.block_delay_secs);
-        Ok((epoch / 2).clamp(Duration::from_millis(500), Duration::from_secs(10)))
+        Ok((epoch_time / 2).clamp(Duration::from_millis(500), Duration::from_secs(10)))
     }
 
-    async fn window(
-        &mut self,
-        at: &Healthy,
-        info: &DeadlineInfo,
-        window: &Window,
-        proven: &BTreeSet<u64>,
-    ) -> anyhow::Result<()> {
-        let partitions = at
-            .node
-            .partitions(self.actor, window.deadline, &at.head.key)
-            .await?;
-        if partitions.is_empty() {
-            return Ok(());
+    fn needs(&self, at: &Healthy, proof: Option<String>) -> Needs {
+        Needs {
+            prover: self.prover.clone(),
+            actor: self.actor,
+            node: at.node.clone(),
+            head: at.head.key.clone(),
+            proof,
         }
-        let entropy = miner_entropy(self.actor);
-        let tag = Tag::WindowedPostChallengeSeed;
-        let drawn = at
-            .node
-            .randomness_from_beacon(tag, window.challenge, &entropy, &at.head.key)
-            .await?;
-        let randomness = Hash32(drawn).in_field();
-        for (index, raw) in (0u64..).zip(&partitions) {
-            let slot = Slot {
-                deadline: window.deadline,
-                partition: index,
-            };
-            let partition = Partition {
-                live: numbers(&raw.live_sectors)?,
-                faulty: numbers(&raw.faulty_sectors)?,
-                recovering: numbers(&raw.recovering_sectors)?,
-                submitted: proven.contains(&index),
-            };
-            let known = self.known(at, slot, &partition, randomness).await?;
-            let epoch = at.head.height;
-            let known = known.zip(self.reports.get(&slot));
-            let known = known.map(|((holds, found_since), report)| Known {
-                report,
-                holds,
-                found_since,
-            });
-            match decide(window, epoch, &partition, known.as_ref()) {
-                Decision::Prove(sectors) => {
-                    self.prove(at, info, window, slot, &sectors, randomness)
-                        .await?;
-                }
-                Decision::Rest(why) => {
-                    tracing::debug!(slot.deadline, slot.partition, why, "nothing to prove");
-                }
-            }
-        }
-        Ok(())
     }
 
-    /// Whether the proof in our report holds now, and whether a sector that it left out appeared.
-    async fn known(
-        &mut self,
-        at: &Healthy,
-        slot: Slot,
-        partition: &Partition,
-        randomness: Hash32,
-    ) -> anyhow::Result<Option<(bool, bool)>> {
-        let Some(report) = self.reports.get(&slot).cloned() else {
-            return Ok(None);
-        };
-        let skipped: BTreeSet<u64> = report
-            .skipped
-            .iter()
-            .filter_map(|s| u64::try_from(s.number).ok())
-            .collect();
-        let missed = report.skipped.iter().filter(|s| s.reason == NOWHERE);
-        let missed = missed
-            .filter_map(|s| u64::try_from(s.number).ok())
-            .collect();
-        let found_since = self.prover.appeared(self.actor.0, missed).await;
-        let mark = (Epoch(report.open), randomness);
-        if self.checked.get(&slot) == Some(&mark) {
-            return Ok(Some((true, found_since)));
-        }
-        let Some(proof) = report.proof.as_ref().and_then(|p| BASE64.decode(p).ok()) else {
-            return Ok(Some((false, found_since)));
-        };
-        // After a restart: the proof is as good as its verification.
-        let claimed: BTreeSet<u64> = partition.to_prove().difference(&skipped).copied().collect();
-        let (proof_type, sectors) = self.sectors(at, &claimed).await?;
-        let job = Job {
-            actor: self.actor.0,
-            proof_type,
-            randomness,
-            sectors,
-        };
-        let replicas = job.sectors.iter().map(|(n, r)| Replica {
-            number: *n,
-            comm_r: *r,
-        });
-        let holds = self.prover.holds(&job, replicas.collect(), proof).await;
-        if holds {
-            self.checked.insert(slot, mark);
-        }
-        Ok(Some((holds, found_since)))
-    }
-
-    async fn prove(
-        &mut self,
-        at: &Healthy,
-        info: &DeadlineInfo,
-        window: &Window,
-        slot: Slot,
-        sectors: &BTreeSet<u64>,
-        randomness: Hash32,
-    ) -> anyhow::Result<()> {
-        let begin = Instant::now();
+    fn start(&mut self, at: &Healthy, moment: &Moment, step: Step) {
+        let (slot, window) = (step.slot, &step.window);
+        let (what, sectors) = (step.work.name(), step.work.sectors().len());
+        tracing::info!(slot.deadline, slot.partition, what, sectors, "begins");
         // Nothing is as urgent as a proof: what is not read by now is read again later.
         self.readings = Readings::default();
-        let (proof_type, sectors) = self.sectors(at, sectors).await?;
-        let count = sectors.len();
-        tracing::info!(
-            slot.deadline,
-            slot.partition,
-            sectors = count,
-            "proving begins"
-        );
-        let job = Job {
-            actor: self.actor.0,
-            proof_type,
-            randomness,
-            sectors,
+        let report = self.notes.report(slot, window);
+        let needs = self.needs(at, report.and_then(|r| r.proof.clone()));
+        let patience = patience(&self.notes, window, moment);
+        self.hand.start(step, patience, needs);
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        let Some((step, took)) = self.hand.stop() else {
+            return;
         };
-        let commit = at
-            .node
-            .randomness_from_tickets(Tag::PostChainCommit, window.challenge, &[], &at.head.key)
-            .await?;
-        let done = self.prover.prove(&job).await;
-        let took = begin.elapsed();
-        self.count(&done, took);
-        let outcome = done
-            .proof
-            .as_ref()
-            .err()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let skipped = done.skipped.len();
+        let (slot, what, why) = (step.slot, step.work.name(), stop.why());
+        tracing::warn!(slot.deadline, slot.partition, what, ?took, why, "is ended");
+        // Of the others nobody needs to know.
+        if !matches!(stop, Stop::Closed | Stop::TooLong) {
+            return;
+        }
+        let failure = Failure::new(filstar_sealing::Class::Temporary, why);
+        let outcome = match step.work {
+            Work::Check(_) => Outcome::Checked(Err(failure)),
+            Work::Prove(_) => Outcome::Proven(Attempt::failed(failure)),
+            Work::Look(_) => Outcome::Looked(false),
+        };
+        self.ended(Ended {
+            step,
+            outcome,
+            took,
+        });
+    }
+
+    /// Notes what came of a step.
+    fn ended(&mut self, ended: Ended) {
+        let Ended {
+            step,
+            outcome,
+            took,
+        } = ended;
+        let (slot, what, now) = (step.slot, step.work.name(), Timestamp::now());
+        let outcome_text = outcome.name();
         tracing::info!(
             slot.deadline,
             slot.partition,
+            what,
             ?took,
-            skipped,
-            outcome,
-            "proving ended"
+            outcome = outcome_text,
+            "ended"
         );
-        let report = report(window, slot, &job, done, commit, took);
-        if report.proof.is_some() {
-            self.checked.insert(slot, (window.open, randomness));
+        match outcome {
+            Outcome::Checked(result) => self.notes.checked(&step, &result, now),
+            Outcome::Looked(found) => self.notes.looked(&step, found, now),
+            Outcome::Proven(attempt) => {
+                self.count(&attempt, took);
+                self.notes.proven(&step, attempt, took, now);
+            }
         }
-        let forget_before = at.head.height - 2 * info.proving_period;
-        remember(&mut self.reports, slot, report, forget_before);
-        self.tell().await;
-        Ok(())
     }
 
-    /// Proof type and `CommR` of sectors, as the chain knows them.
-    async fn sectors(
-        &self,
-        at: &Healthy,
-        sectors: &BTreeSet<u64>,
-    ) -> anyhow::Result<(SealProof, BTreeMap<u64, Hash32>)> {
-        let filter = bitfield::of(sectors.iter().copied())?;
-        let infos = at
-            .node
-            .sectors(self.actor, Some(&filter), &at.head.key)
-            .await?;
-        let mut replicas = BTreeMap::new();
-        let mut proof_type = None;
-        for info in infos {
-            let hash = commitment::from_cid(Kind::Replica, &info.sealed_cid)?;
-            replicas.insert(info.sector_number.0, hash);
-            proof_type = Some(info.seal_proof.number());
-        }
-        let proof_type = proof_type.and_then(SealProof::from_number);
-        let proof_type = proof_type.context("the chain names no seal proof that we can prove")?;
-        if replicas.len() != sectors.len() {
-            anyhow::bail!(
-                "the chain knows {} of {} sectors",
-                replicas.len(),
-                sectors.len()
-            );
-        }
-        Ok((proof_type, replicas))
-    }
-
-    fn count(&self, done: &Done, took: Duration) {
-        let outcome = done.proof.as_ref().err().map(|f| f.class.to_string());
+    fn count(&self, attempt: &Attempt, took: Duration) {
+        let outcome = attempt.proof.as_ref().err().map(|f| f.class.to_string());
         let outcome = outcome.as_deref().unwrap_or("Succeeded");
         self.metrics
             .tasks
@@ -385,7 +305,9 @@ impl Role {
             .seconds
             .with_label_values(&["WindowPost"])
             .observe(took.as_secs_f64());
-        for class in &done.classes {
+        for sector in &attempt.skipped {
+            let (number, class, reason) = (sector.number, sector.class, &sector.reason);
+            tracing::error!(sector = number, %class, reason, "left out of the proof");
             self.metrics
                 .skipped
                 .with_label_values(&[class.to_string().as_str()])
@@ -402,6 +324,5 @@ impl Role {
     }
 }
 
-fn numbers(bits: &filstar_chain::BitField) -> anyhow::Result<BTreeSet<u64>> {
-    Ok(bitfield::numbers(bits, MAX_SECTORS)?.into_iter().collect())
-}
+#[cfg(test)]
+mod tests;

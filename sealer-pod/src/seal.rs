@@ -313,7 +313,7 @@ impl Sealer {
             Err(failure) => {
                 tracing::error!(sector = name, task = task_id, seconds, %failure, "task failed");
                 end.state = TaskState::Failed;
-                end.error_class = Some(input::class(failure.class));
+                end.error_class = Some(wire::task_class(failure.class));
                 end.error = Some(failure.message.chars().take(MAX_ERROR_CHARS).collect());
                 failure.class.to_string()
             }

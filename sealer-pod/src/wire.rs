@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use filstar_crds::TaskClass;
 use filstar_sealing::{Class, Output, Task, task::Pc1};
 use serde::{Deserialize, Serialize};
 
@@ -81,5 +82,15 @@ impl Failure {
 impl From<filstar_sealing::Error> for Failure {
     fn from(e: filstar_sealing::Error) -> Self {
         Self::new(e.class(), e.to_string())
+    }
+}
+
+/// The API's name of a class.
+pub(crate) const fn task_class(class: Class) -> TaskClass {
+    match class {
+        Class::Temporary => TaskClass::Temporary,
+        Class::Permanent => TaskClass::Permanent,
+        Class::Corrupt => TaskClass::Corrupt,
+        Class::Fatal => TaskClass::Fatal,
     }
 }

@@ -69,6 +69,12 @@ impl SealProof {
         Self::ALL.into_iter().find(|p| p.number() == number)
     }
 
+    /// The proof whose window PoSt has this number on chain. How a sector was sealed (interactive, synthetic,
+    /// non-interactive) makes no difference to its window PoSt: that goes by its size.
+    pub fn from_window_number(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.window_number() == number)
+    }
+
     /// Size of a sector, bytes.
     pub const fn sector_bytes(self) -> u64 {
         match self {
@@ -156,6 +162,7 @@ mod tests {
             assert_eq!(p.name().parse::<SealProof>().unwrap(), p);
             assert_eq!(SealProof::from_number(p.number()), Some(p));
             assert_eq!(p.number(), 5 + i64::try_from(i).unwrap());
+            assert_eq!(SealProof::from_window_number(10 + p.number() - 5), Some(p));
             assert_eq!(u64::from(p.seal().sector_size()), p.sector_bytes());
             assert_eq!(u64::from(p.window().sector_size()), p.sector_bytes());
         }

@@ -1,4 +1,9 @@
 //! Window proofs: a message for each partition that the prover has proven and the chain has not accepted.
+//!
+//! A wish that is not signed yet follows the prover's word: when a reorg changes the randomness that a proof commits to, or
+//! there is a better proof, the wish is failed and another one made.
+
+use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -6,14 +11,19 @@ use filstar_chain::message::params::{
     MinerParams, PostPartition, PostProofBytes, SubmitWindowedPost,
 };
 use filstar_chain::types::{Epoch, PostProof, bitfield};
-use filstar_crds::{ChainMessageSpec, MessageKind, MessageState, PostBatch, ProverReport};
+use filstar_crds::{
+    ChainMessage, ChainMessageSpec, MessageKind, MessageState, PostBatch, ProverReport,
+    parse_ranges,
+};
 
 use super::{message, names};
 use crate::action::{Action, Collateral};
 use crate::world::{ChainFacts, Id, MinerFacts, World, facts};
 
-/// Messages for one partition in one window.
-const MAX_WISHES: u32 = 3;
+/// Messages for one partition in one window that may be signed: each may cost a fee.
+const MAX_SIGNED: usize = 3;
+/// Most sectors that a partition has on any network.
+const MAX_SECTORS: u64 = 1 << 16;
 
 /// Messages to wish for.
 pub(super) fn plan(world: &World) -> Vec<Action> {
@@ -42,19 +52,16 @@ fn wish(world: &World, id: &Id, batch: &PostBatch, report: &ProverReport) -> Opt
     let n = match message::newest(world, &id.namespace, &prefix) {
         None => 1,
         Some((_, newest, n)) => {
-            let state = newest
-                .status
-                .as_ref()
-                .and_then(|s| s.state)
-                .unwrap_or_default();
-            // The same proof would fail again.
-            if state != MessageState::Failed || newest.spec.params == params {
+            let status = newest.status.clone().unwrap_or_default();
+            // What the actor refused it would refuse again. What never landed was not refused.
+            let other = newest.spec.params != params || status.exit_code.is_none();
+            if status.state != Some(MessageState::Failed) || !other {
                 return None;
             }
             n + 1
         }
     };
-    if n > MAX_WISHES {
+    if signed(world, id, &prefix) >= MAX_SIGNED {
         return None;
     }
     let max_fee = message::max_fee(world, miner_id, MessageKind::WindowPost, 1).ok()?;
@@ -77,6 +84,43 @@ fn wish(world: &World, id: &Id, batch: &PostBatch, report: &ProverReport) -> Opt
     })
 }
 
+/// How many messages with this prefix were signed.
+fn signed(world: &World, id: &Id, prefix: &str) -> usize {
+    let messages = world.messages.with_prefix(&id.namespace, prefix);
+    let nonces = messages.filter_map(|(_, m)| m.status.as_ref()?.nonce);
+    nonces.count()
+}
+
+/// Why a wish for a window proof that is not signed yet must not be signed any more, as a reason and a text. That the chain has
+/// a proof already is no such reason: a reorg may drop it.
+pub(super) fn outdated(
+    world: &World,
+    id: &Id,
+    message: &ChainMessage,
+) -> Option<(&'static str, String)> {
+    if message.spec.kind != MessageKind::WindowPost {
+        return None;
+    }
+    let (_, miner) = world.miner_of(&id.namespace, &message.spec.miner_ref.name)?;
+    let actor = MinerFacts::parse(miner).ok()?.actor_text;
+    let batches = world.batches.in_namespace(&id.namespace);
+    let batches = batches.filter(|(_, b)| b.spec.miner_ref == message.spec.miner_ref);
+    let mut reports = batches.flat_map(|(_, b)| b.status.iter().flat_map(|s| &s.prover));
+    // Whose report is gone is signed as it is.
+    let report = reports.find(|r| {
+        if message.spec.deadline_epoch != Some(r.close) {
+            return false;
+        }
+        let prefix = names::post_message_prefix(&actor, r.open, r.deadline, r.partition);
+        let number = id.name.strip_prefix(&prefix);
+        number.is_some_and(|n| n.parse::<u32>().is_ok())
+    })?;
+    let params = BASE64.encode(params(report)?);
+    let text =
+        "the prover reports another proof, or another commitment to the chain, than this one";
+    (params != message.spec.params).then(|| ("Superseded", text.to_owned()))
+}
+
 /// The window is open, and the chain has no proof of the partition yet.
 fn is_due(chain: &ChainFacts, report: &ProverReport) -> bool {
     let Ok(deadline) = usize::try_from(report.deadline) else {
@@ -92,14 +136,13 @@ fn is_due(chain: &ChainFacts, report: &ProverReport) -> bool {
 }
 
 fn params(report: &ProverReport) -> Option<Vec<u8>> {
-    let skipped = report.skipped.iter().map(|s| s.number.unsigned_abs());
     let rand = BASE64.decode(&report.chain_commit_rand).ok()?;
     let proof = BASE64.decode(report.proof.as_ref()?).ok()?;
     SubmitWindowedPost {
         deadline: report.deadline.unsigned_abs(),
         partitions: vec![PostPartition {
             index: report.partition.unsigned_abs(),
-            skipped: bitfield::of(skipped).ok()?,
+            skipped: bitfield::of_ranges(left_out(report)?).ok()?,
         }],
         proofs: vec![PostProofBytes {
             proof: PostProof(report.post_proof),
@@ -110,4 +153,16 @@ fn params(report: &ProverReport) -> Option<Vec<u8>> {
     }
     .to_cbor()
     .ok()
+}
+
+/// The sectors that a proof leaves out; none when the report contradicts itself. A sector that is left out and not named would
+/// be claimed, and the chain takes a false claim first and punishes it later.
+fn left_out(report: &ProverReport) -> Option<Vec<RangeInclusive<u64>>> {
+    let ranges = parse_ranges(&report.skipped_numbers).ok()?;
+    let lengths = ranges.iter().map(|r| r.end().saturating_sub(*r.start()));
+    let count = lengths.fold(0_u64, |sum, n| sum.saturating_add(n).saturating_add(1));
+    let mut named = report.skipped.iter().map(|s| s.number.unsigned_abs());
+    let all_in = named.all(|n| ranges.iter().any(|r| r.contains(&n)));
+    let whole = i64::try_from(count) == Ok(report.skipped_sectors) && count <= MAX_SECTORS;
+    (whole && all_in).then_some(ranges)
 }

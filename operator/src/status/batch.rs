@@ -148,10 +148,7 @@ fn deadline(
         open: first.open,
         state,
         sectors: reports.iter().map(|r| r.sectors).sum(),
-        skipped: reports
-            .iter()
-            .map(|r| i64::try_from(r.skipped.len()).unwrap_or(0))
-            .sum(),
+        skipped: reports.iter().map(|r| r.skipped_sectors).sum(),
         messages: messages
             .iter()
             .flatten()
@@ -303,8 +300,8 @@ fn say_ready(
         (false, false, reason, text)
     } else if let Some((report, error)) = failed {
         let text = format!(
-            "deadline {} partition {}: {error}",
-            report.deadline, report.partition
+            "deadline {} partition {}, attempt {}: {error}",
+            report.deadline, report.partition, report.attempts
         );
         (false, false, "ProofFailed", text)
     } else if next.faulty_sectors > 0 {

@@ -23,6 +23,7 @@ mod messages_sim;
 mod overdue;
 mod places;
 mod pods;
+mod post;
 mod reach;
 mod recover;
 mod repair;

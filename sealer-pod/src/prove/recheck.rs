@@ -16,13 +16,7 @@ use filstar_sealing::{Hash32, SectorId};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
-use super::{
-    Role,
-    faults::Lost,
-    numbers,
-    plan::Slot,
-    work::{Job, NOWHERE},
-};
+use super::{Role, ask::numbers, faults::Lost, hand, plan::Slot, work::NOWHERE};
 use crate::wire::Failure;
 
 /// More faulty sectors than any miner has.
@@ -33,7 +27,7 @@ const AT_ONCE: usize = 8;
 /// Sectors that are being read; dropping it ends that.
 #[derive(Debug, Default)]
 pub(super) struct Readings {
-    under_way: JoinSet<Done>,
+    under_way: JoinSet<Result<Done, Failure>>,
     /// Epoch in which the chain was last asked what is faulty.
     asked: Option<Epoch>,
 }
@@ -55,7 +49,8 @@ impl Role {
     ) -> anyhow::Result<()> {
         while let Some(done) = self.readings.under_way.try_join_next() {
             match done {
-                Ok(done) => self.learn(done),
+                Ok(Ok(done)) => self.learn(done),
+                Ok(Err(e)) => self.failed("read faulty sectors", &e),
                 Err(e) => self.failed("read faulty sectors", &e),
             }
         }
@@ -67,7 +62,10 @@ impl Role {
         }
         let unreadable = i64::try_from(self.faults.unreadable()).unwrap_or(i64::MAX);
         self.metrics.unreadable.set(unreadable);
-        if self.readings.under_way.is_empty()
+        // Nothing is as urgent as a proof: what is not read by now is read again later.
+        if !self.hand.is_free() {
+            self.readings.under_way = JoinSet::new();
+        } else if self.readings.under_way.is_empty()
             && let Some((slot, numbers)) = self.faults.next(epoch)
         {
             self.read(at, slot, &numbers).await?;
@@ -115,7 +113,6 @@ impl Role {
         slot: Slot,
         numbers: &BTreeSet<u64>,
     ) -> anyhow::Result<()> {
-        let (proof_type, sectors) = self.sectors(at, numbers).await?;
         let epoch = at.head.height;
         let tag = Tag::WindowedPostChallengeSeed;
         let entropy = miner_entropy(self.actor);
@@ -123,27 +120,24 @@ impl Role {
             .node
             .randomness_from_beacon(tag, epoch, &entropy, &at.head.key)
             .await?;
-        let job = Job {
-            actor: self.actor.0,
-            proof_type,
-            randomness: Hash32(drawn).in_field(),
-            sectors,
-        };
+        let sectors = numbers.len();
         tracing::info!(
             slot.deadline,
             slot.partition,
-            sectors = job.sectors.len(),
+            sectors,
             "faulty sectors are read"
         );
-        let prover = self.prover.clone();
+        let (needs, numbers) = (self.needs(at, None), numbers.clone());
         self.readings.under_way.spawn(async move {
-            let results = prover.readable(&job).await;
+            let randomness = Hash32(drawn).in_field();
+            let job = hand::job(&needs, &numbers, randomness).await?;
+            let results = needs.prover.readable(&job).await;
             let actor = job.actor;
-            Done {
+            Ok(Done {
                 epoch,
                 actor,
                 results,
-            }
+            })
         });
         Ok(())
     }

@@ -1,23 +1,14 @@
 //! What the prover says: its part of the `PostBatch`, and the placement of its pod.
 
-use std::time::Duration;
-
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use filstar_chain::proving::Window;
 use filstar_crds::{FaultReport, PostBatch, ProverReport, managers};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 
-use super::{
-    Role,
-    plan::Slot,
-    work::{Done, Job},
-};
+use super::{Role, fit::fit, notes::Notes};
 use crate::{
     placement::{self, Asked},
     pod,
@@ -25,8 +16,6 @@ use crate::{
 
 /// Tries to read our earlier reports before proving goes on without.
 const RECALLS: u32 = 5;
-/// Longest error that the API takes.
-const MAX_ERROR_CHARS: usize = 4000;
 
 /// Our part of the status.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,11 +36,7 @@ impl Role {
                     reports: status.prover.clone(),
                     faults: status.faults,
                 });
-                self.reports = status
-                    .prover
-                    .into_iter()
-                    .filter_map(|r| Some((slot_of(&r)?, r)))
-                    .collect();
+                self.notes = Notes::recall(status.prover);
                 true
             }
             Err(e) => {
@@ -68,7 +53,7 @@ impl Role {
             Some(_) | None => self.faults.reports(),
         };
         let now = Told {
-            reports: self.reports.values().cloned().collect(),
+            reports: fit(self.notes.reports().cloned().collect(), self.seen),
             faults,
         };
         if self.told.as_ref() == Some(&now) || (self.told.is_none() && now == Told::default()) {
@@ -110,47 +95,4 @@ impl Role {
     fn api(&self) -> Api<PostBatch> {
         Api::namespaced(self.client.clone(), &self.settings.pod.namespace)
     }
-}
-
-/// The report on a partition that was proven, or was not.
-pub(super) fn report(
-    window: &Window,
-    slot: Slot,
-    job: &Job,
-    done: Done,
-    commit: [u8; 32],
-    took: Duration,
-) -> ProverReport {
-    let (proof, error) = match done.proof {
-        Ok(proof) => (Some(BASE64.encode(proof)), None),
-        Err(failure) => (
-            None,
-            Some(failure.to_string().chars().take(MAX_ERROR_CHARS).collect()),
-        ),
-    };
-    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    ProverReport {
-        deadline: number(slot.deadline),
-        partition: number(slot.partition),
-        open: window.open.0,
-        close: window.close.0,
-        challenge: window.challenge.0,
-        chain_commit_epoch: window.challenge.0,
-        chain_commit_rand: BASE64.encode(commit),
-        post_proof: job.proof_type.window_number(),
-        proof,
-        sectors: i64::try_from(done.proven).unwrap_or(i64::MAX),
-        skipped: done.skipped,
-        error,
-        millis: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
-        finished: Some(Time(Timestamp::now())),
-    }
-}
-
-fn slot_of(report: &ProverReport) -> Option<Slot> {
-    let deadline = u64::try_from(report.deadline).ok()?;
-    Some(Slot {
-        deadline,
-        partition: u64::try_from(report.partition).ok()?,
-    })
 }

@@ -2,16 +2,14 @@
 //! SNARK of the rest, verifies it. Everything in child processes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use filstar_crds::SkippedSector;
 use filstar_sealing::{
     Class, Hash32, HexBytes, Output, SealProof, Task,
-    post::partition,
     task::{ReadPartition, Replica, Skipped, VerifyWindowPoSt, WindowPartition},
 };
 
@@ -21,9 +19,6 @@ use crate::{
 };
 
 pub(crate) use filstar_sealing::post::partition::NOWHERE;
-
-/// Longest reason that the API takes.
-const MAX_REASON_CHARS: usize = 500;
 
 /// What a partition's proof is made of.
 #[derive(Clone, Debug)]
@@ -41,8 +36,7 @@ pub(crate) struct Done {
     /// The proof, verified; or why there is none.
     pub(crate) proof: Result<Vec<u8>, Failure>,
     pub(crate) proven: usize,
-    pub(crate) skipped: Vec<SkippedSector>,
-    pub(crate) classes: Vec<Class>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// What proving needs of its surroundings.
@@ -95,21 +89,15 @@ impl Prover {
                     proof: Err(failure),
                     proven: 0,
                     skipped: Vec::new(),
-                    classes: Vec::new(),
                 };
             }
         };
-        for sector in &read.skipped {
-            let (class, reason) = (sector.class, &sector.reason);
-            tracing::error!(sector = sector.number, %class, reason, "left out of the proof");
-        }
         let proven = read.good.len();
         let proof = self.snark(job, read.good, &file).await;
         Done {
             proof,
             proven,
-            skipped: read.skipped.iter().map(skip).collect(),
-            classes: read.skipped.iter().map(|s| s.class).collect(),
+            skipped: read.skipped,
         }
     }
 
@@ -166,24 +154,6 @@ impl Prover {
         results
     }
 
-    /// Whether any of these sectors, which no store had, is in one now.
-    pub(crate) async fn appeared(&self, actor: u64, numbers: Vec<u64>) -> bool {
-        if numbers.is_empty() {
-            return false;
-        }
-        let (stores, deadline) = (self.stores.clone(), self.read_timeout);
-        let looking = tokio::task::spawn_blocking(move || {
-            let numbers: BTreeSet<u64> = numbers.into_iter().collect();
-            !partition::find(&stores, actor, &numbers, deadline).is_empty()
-        });
-        matches!(looking.await, Ok(true))
-    }
-
-    /// Whether a proof holds; a proof that cannot be checked does not.
-    pub(crate) async fn holds(&self, job: &Job, sectors: Vec<Replica>, proof: Vec<u8>) -> bool {
-        self.verify(job, sectors, &HexBytes(proof)).await.is_ok()
-    }
-
     async fn snark(
         &self,
         job: &Job,
@@ -210,7 +180,11 @@ impl Prover {
         Ok(output.proof.0)
     }
 
-    async fn verify(
+    /// Verifies a proof.
+    ///
+    /// # Errors
+    /// `Permanent` when it does not hold, else why it could not be verified.
+    pub(crate) async fn verify(
         &self,
         job: &Job,
         sectors: Vec<Replica>,
@@ -248,11 +222,4 @@ impl Prover {
 
 fn unexpected(output: &Output) -> Failure {
     Failure::new(Class::Fatal, format!("another output came: {output:?}"))
-}
-
-fn skip(sector: &Skipped) -> SkippedSector {
-    SkippedSector {
-        number: i64::try_from(sector.number).unwrap_or(i64::MAX),
-        reason: sector.reason.chars().take(MAX_REASON_CHARS).collect(),
-    }
 }

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use filstar_crds::{
-    Randomness, SealProofName, Sector, SectorStatus, TaskClass, TaskKind, TaskResult,
-};
+use filstar_crds::{Randomness, SealProofName, Sector, SectorStatus, TaskKind, TaskResult};
 use filstar_sealing::{
     Class, Hash32, Output, Place, SealProof, SectorId, Task,
     task::{AddPiece, C1, C2, Facts, Finalize, Land, Pc1, Pc2, Remove},
@@ -115,16 +113,6 @@ pub(crate) fn result(sector: &Sector, output: Output) -> Result<TaskResult, Fail
         | Output::ReadPartition(_)
         | Output::Proof(_) => TaskResult::default(),
     })
-}
-
-/// The API's name of a class.
-pub(crate) const fn class(class: Class) -> TaskClass {
-    match class {
-        Class::Temporary => TaskClass::Temporary,
-        Class::Permanent => TaskClass::Permanent,
-        Class::Corrupt => TaskClass::Corrupt,
-        Class::Fatal => TaskClass::Fatal,
-    }
 }
 
 fn place(sector: &Sector, root: &Path) -> Result<Place, Failure> {

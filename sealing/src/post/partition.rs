@@ -118,7 +118,7 @@ impl Homes {
 }
 
 /// Which store has which sector, by its place among the stores and its folder; see [`read`] for what hangs.
-pub fn find(
+fn find(
     stores: &Path,
     actor: u64,
     numbers: &BTreeSet<u64>,

@@ -6,7 +6,7 @@ use filstar_chain::message::params::{MinerParams, SubmitWindowedPost};
 use filstar_crds::{ChainMessage, MessageKind, Sector};
 use kube::ResourceExt;
 
-use super::super::names;
+use super::super::{names, post};
 use crate::world::{ChainFacts, Id, World};
 
 /// The chain has another proof of the same partition.
@@ -32,6 +32,9 @@ pub(super) fn judge(world: &World, chain: &ChainFacts, id: &Id, message: &ChainM
         .is_some_and(|d| chain.head.0 >= d)
     {
         return late(message);
+    }
+    if let Some((reason, text)) = post::outdated(world, id, message) {
+        return Verdict::Fail(reason, text);
     }
     match message.spec.kind {
         MessageKind::PreCommit | MessageKind::ProveCommit => of_sectors(world, id, message),

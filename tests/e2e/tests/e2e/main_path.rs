@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use filstar_crds::{PostBatch, SealingGroup, conditions};
+use filstar_crds::{PostBatch, ProverReport, SealingGroup, conditions};
 use filstar_e2e::chain::{DECLARE_RECOVERED, Proven, WINDOW_POST};
 use filstar_e2e::nodes::Need;
 use filstar_e2e::{Scenario, Setup, books, host, scenario, wait_until};
@@ -32,6 +32,7 @@ fn e2e_two_sectors_are_sealed_landed_and_proven_on_two_nodes() {
         pods_are_pinned(s).await?;
         s.proving(&[0, 1]).await?;
         both_nodes_sealed(s).await?;
+        proof_follows_a_reorg(s).await?;
         window_proofs_are_accepted(s).await?;
         lost_sector_comes_back(s).await?;
         books::check(s, &[0, 1]).await
@@ -101,6 +102,40 @@ async fn both_nodes_sealed(s: &Scenario) -> anyhow::Result<()> {
     }
     ensure!(nodes.len() == 2, "both sectors were sealed on {nodes:?}");
     Ok(())
+}
+
+/// A reorg takes back the challenge's epoch while a proof is made: it commits to another chain then. That the chain takes it
+/// all the same is what follows.
+async fn proof_follows_a_reorg(s: &Scenario) -> anyhow::Result<()> {
+    let reports = async || {
+        let batch: PostBatch = s.cluster.must(&s.namespace, "e2e").await?;
+        anyhow::Ok(batch.status.unwrap_or_default().prover)
+    };
+    let due = wait_until(
+        "a partition is due and not proven yet",
+        PROOFS,
+        async || {
+            let head = s.chain.head().await?;
+            let mut due = reports().await?.into_iter();
+            Ok(due.find(|r| r.proof.is_none() && head < r.open))
+        },
+    )
+    .await?;
+    let depth = s.chain.head().await? - due.challenge + 1;
+    s.chain.reorg(depth, &[]).await?;
+    s.say(&format!(
+        "a reorg of {depth} epochs took back the challenge"
+    ));
+    let what = "the proof is made and commits to the chain after the reorg";
+    wait_until(what, Duration::from_mins(1), async || {
+        let mut made = reports().await?.into_iter();
+        let same = |r: &ProverReport| (r.open, r.partition) == (due.open, due.partition);
+        let moved = |r: &ProverReport| r.chain_commit_rand != due.chain_commit_rand;
+        Ok(made
+            .find(|r| same(r) && moved(r) && r.proof.is_some())
+            .map(drop))
+    })
+    .await
 }
 
 /// The chain took a proof of the partition of each sector, nobody left out, and has power for them.
