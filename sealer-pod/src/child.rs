@@ -13,7 +13,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use filstar_sealing::{Class, Output, params::parents_dir};
+use filstar_sealing::{Class, Output, Task, params::parents_dir};
 use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     memory,
+    pool::{self, Shared},
     wire::{Failure, Line, Pc1Together, Progress, Request},
 };
 
@@ -53,6 +54,8 @@ pub(crate) struct Starter {
     program: PathBuf,
     env: BTreeMap<OsString, OsString>,
     tmp: PathBuf,
+    /// Memory that PC1 processes share.
+    pool: Option<Shared>,
 }
 
 impl Starter {
@@ -79,6 +82,7 @@ impl Starter {
             program: std::env::current_exe()?,
             env,
             tmp: tmp.to_owned(),
+            pool: None,
         })
     }
 
@@ -90,6 +94,12 @@ impl Starter {
             .env
             .extend(more.iter().map(|(k, v)| (k.into(), v.into())));
         other
+    }
+
+    /// The same, with PC1 processes that share memory.
+    #[must_use]
+    pub(crate) fn sharing(self, pool: Option<Shared>) -> Self {
+        Self { pool, ..self }
     }
 
     /// Runs a task; dropping the future kills it.
@@ -117,7 +127,8 @@ impl Starter {
             }
             Line::Of(..) => true,
         };
-        let died = self.converse(request, heard).await;
+        let pc1 = matches!(request.task, Task::Pc1(_));
+        let died = self.converse(request, pc1, heard).await;
         end.unwrap_or_else(|| Err(died.map_or_else(|failure| failure, silent)))
     }
 
@@ -152,7 +163,7 @@ impl Starter {
             }
             !open.is_empty() && all.is_none()
         };
-        let died = self.converse(request, heard).await;
+        let died = self.converse(request, true, heard).await;
         let failure = all.unwrap_or_else(|| died.map_or_else(|failure| failure, silent));
         for at in open {
             on(at, Told::End(Err(failure.clone())));
@@ -164,6 +175,7 @@ impl Starter {
     async fn converse(
         &self,
         request: &impl Serialize,
+        pc1: bool,
         mut heard: impl FnMut(Line) -> bool,
     ) -> Result<ExitStatus, Failure> {
         let lost = |e: io::Error| {
@@ -174,7 +186,7 @@ impl Starter {
         };
         // Declared before the child: dropped after it.
         let tmp = TaskDir::create(&self.tmp).map_err(lost)?;
-        let mut child = self.start(request, &tmp.0).await.map_err(lost)?;
+        let mut child = self.start(request, pc1, &tmp.0).await.map_err(lost)?;
         let Some(out) = child.stdout.take() else {
             return Err(Failure::new(
                 Class::Temporary,
@@ -195,12 +207,15 @@ impl Starter {
         child.wait().await.map_err(lost)
     }
 
-    async fn start(&self, request: &impl Serialize, tmp: &Path) -> io::Result<Child> {
+    async fn start(&self, request: &impl Serialize, pc1: bool, tmp: &Path) -> io::Result<Child> {
+        let pool = self.pool.as_ref().filter(|_| pc1);
+        let pool = pool.map(Shared::for_process).transpose()?;
         let mut child = Command::new(&self.program)
             .arg("task")
             .env_clear()
             .envs(&self.env)
             .env("TMPDIR", tmp)
+            .envs(pool.map(|value| (pool::VARIABLE, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -306,6 +321,7 @@ mod tests {
             program,
             env: BTreeMap::new(),
             tmp: dir.path().to_owned(),
+            pool: None,
         };
         let pc1 = r#"{"place": {"sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1",
                       "root": "/"}, "ticket": "0000000000000000000000000000000000000000000000000000000000000000"}"#;

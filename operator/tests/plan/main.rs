@@ -22,6 +22,7 @@ mod messages;
 mod messages_sim;
 mod overdue;
 mod places;
+mod pools;
 mod recover;
 mod repair;
 mod sectors;

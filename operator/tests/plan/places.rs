@@ -8,6 +8,7 @@ use filstar_operator::action::{Action, StatusPatch};
 use filstar_operator::plan::{Planner, names, plan, pods};
 use filstar_operator::status::status;
 use filstar_operator::world::{Id, World};
+use filstar_placement::POOL_BYTES;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ fn inventory(name: &str) -> SealingNode {
     node
 }
 
-fn lanes(world: &mut World, lanes: Value, backend: &str) {
+pub(crate) fn lanes(world: &mut World, lanes: Value, backend: &str) {
     let mut group = world.groups.get(&id("g")).unwrap().clone();
     let version: u64 = group
         .metadata
@@ -40,9 +41,9 @@ fn lanes(world: &mut World, lanes: Value, backend: &str) {
     world.groups.apply(group);
 }
 
-const ALL: [&str; 6] = ["AddPiece", "PC1", "PC2", "C1", "C2", "Finalize"];
+pub(crate) const ALL: [&str; 6] = ["AddPiece", "PC1", "PC2", "C1", "C2", "Finalize"];
 
-fn large_node() -> World {
+pub(crate) fn large_node() -> World {
     let mut world = world();
     world.pods = filstar_operator::world::Index::default();
     let mut node = node("node-a");
@@ -53,7 +54,7 @@ fn large_node() -> World {
     world
 }
 
-fn made(world: &World) -> Vec<Pod> {
+pub(crate) fn made(world: &World) -> Vec<Pod> {
     let actions = plan(world, at(0));
     let pods = actions.into_iter().filter_map(|a| match a {
         Action::CreatePod { pod } => Some(*pod),
@@ -62,12 +63,12 @@ fn made(world: &World) -> Vec<Pod> {
     pods.collect()
 }
 
-fn env(pod: &Pod, name: &str) -> Option<String> {
+pub(crate) fn env(pod: &Pod, name: &str) -> Option<String> {
     let env = pod.spec.as_ref()?.containers[0].env.as_ref()?;
     env.iter().find(|e| e.name == name)?.value.clone()
 }
 
-fn running(mut pod: Pod) -> Pod {
+pub(crate) fn running(mut pod: Pod) -> Pod {
     pod.metadata.uid = Some(format!("uid-{}", pod.metadata.name.as_ref().unwrap()));
     pod.metadata.resource_version = Some("1".into());
     pod.spec.as_mut().unwrap().node_name = Some("node-a".into());
@@ -196,6 +197,7 @@ fn limits_change_without_a_new_pod() {
     );
     world.pods = filstar_operator::world::Index::default();
     let pod = made(&world).remove(0);
+    assert!(env(&pod, POOL_BYTES).is_some());
     world.pods.apply(running(pod));
     lanes(
         &mut world,
@@ -210,7 +212,7 @@ fn limits_change_without_a_new_pod() {
     );
 }
 
-fn numbered(mut sector: Sector, number: i64) -> Sector {
+pub(crate) fn numbered(mut sector: Sector, number: i64) -> Sector {
     let name = format!("t01000-{number}");
     sector.metadata.uid = Some(format!("uid-{name}"));
     sector.metadata.name = Some(name);
@@ -219,7 +221,7 @@ fn numbered(mut sector: Sector, number: i64) -> Sector {
 }
 
 /// Sectors that a plan binds a task of this kind to.
-fn bound(world: &World, second: i64, kind: TaskKind) -> Vec<String> {
+pub(crate) fn bound(world: &World, second: i64, kind: TaskKind) -> Vec<String> {
     let bound = plan(world, at(second)).into_iter().filter_map(|a| match a {
         Action::PatchSector { id, status, .. } => {
             status.task.filter(|t| t.kind == kind).map(|_| id.name)
@@ -238,7 +240,7 @@ fn seeded(phase: SectorPhase) -> Sector {
     sector
 }
 
-fn contested(memory: &str, concurrency: u32) -> World {
+pub(crate) fn contested(memory: &str, concurrency: u32) -> World {
     let mut world = world();
     lanes(
         &mut world,
