@@ -304,10 +304,63 @@ mod tests {
         );
     }
 
+    const PC1: &str = r#"{"place": {"sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1",
+        "root": "/"}, "ticket": "0000000000000000000000000000000000000000000000000000000000000000"}"#;
+
+    /// Starts a script in the place of our own program.
+    fn of_script(dir: &Path, script: &str) -> Starter {
+        let program = dir.join("program");
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        Starter {
+            program,
+            env: BTreeMap::new(),
+            tmp: dir.to_owned(),
+            pool: None,
+        }
+    }
+
+    fn to_its_end<T>(run: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(run)
+    }
+
+    #[test]
+    fn pc1_alone_is_told_the_pool_of_the_pod_whatever_the_group_sets() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"#!/bin/sh
+            read -r request
+            echo '{"error": {"class": "Fatal", "message": "pool '$FILSTAR_PC1_POOL'"}}'"#;
+        let of_group = BTreeMap::from([(pool::VARIABLE.to_owned(), "/elsewhere:1".to_owned())]);
+        let starter = of_script(dir.path(), script);
+        let starter = starter.sharing(Shared::new(dir.path(), 8192));
+        let input: filstar_sealing::task::Pc1 = serde_json::from_str(PC1).unwrap();
+        let (place, ticket) = (input.place.clone(), input.ticket);
+        let pc2 = filstar_sealing::task::Pc2 { place, ticket };
+        let says = |starter: &Starter, task: &Task| {
+            let request = Request {
+                task: task.clone(),
+                from_scratch: false,
+            };
+            let ended = to_its_end(starter.run(&request, |_| {}));
+            ended.unwrap_err().message
+        };
+        let ours = format!("pool {}/pc1-pool:8192", dir.path().display());
+        let pc1 = Task::Pc1(input);
+        assert_eq!(says(&starter, &pc1), ours);
+        assert_eq!(says(&starter.with(&of_group), &pc1), ours);
+        assert_eq!(says(&starter, &Task::Pc2(pc2)), "pool ");
+        // What is in the folder's place does not stop it.
+        fs::remove_dir(dir.path().join("pc1-pool")).unwrap();
+        fs::write(dir.path().join("pc1-pool"), "").unwrap();
+        assert_eq!(says(&starter, &pc1), ours);
+        let none = starter.sharing(None);
+        assert_eq!(says(&none, &pc1), "pool ");
+    }
+
     #[test]
     fn each_of_several_sectors_ends_once_whatever_the_process_does() {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("program");
         let script = r#"#!/bin/sh
             read -r request
             echo '{"of": [0, {"progress": {"percent": 3, "detail": "x"}}]}'
@@ -315,17 +368,8 @@ mod tests {
             echo '{"of": [1, {"error": {"class": "Fatal", "message": "again"}}]}'
             echo 'not a line of ours'
             exit 3"#;
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let starter = Starter {
-            program,
-            env: BTreeMap::new(),
-            tmp: dir.path().to_owned(),
-            pool: None,
-        };
-        let pc1 = r#"{"place": {"sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1",
-                      "root": "/"}, "ticket": "0000000000000000000000000000000000000000000000000000000000000000"}"#;
-        let request = format!(r#"{{"together": [{pc1}, {pc1}], "perCore": 2}}"#);
+        let starter = of_script(dir.path(), script);
+        let request = format!(r#"{{"together": [{PC1}, {PC1}], "perCore": 2}}"#);
         let request: Pc1Together = serde_json::from_str(&request).unwrap();
         let mut told = Vec::new();
         let run = starter.run_together(&request, |at, what| {
@@ -334,8 +378,7 @@ mod tests {
                 Told::End(end) => format!("{at}: {}", end.unwrap_err()),
             });
         });
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build().unwrap().block_on(run);
+        to_its_end(run);
         assert_eq!(
             told,
             [

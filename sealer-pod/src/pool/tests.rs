@@ -77,7 +77,7 @@ enum Step {
 }
 
 fn any_kind() -> impl Strategy<Value = Kind> {
-    prop::sample::select(&Kind::ALL[..])
+    prop::sample::select(Kind::ALL.to_vec())
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -93,7 +93,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 fn any_limits() -> impl Strategy<Value = Limits> {
     let memory = (0..160u64, 0..40u64);
-    let size = prop::sample::select(&SIZES[..]);
+    let size = prop::sample::select(SIZES.to_vec());
     let per_core = prop::sample::select(vec![1, 2, 4]);
     let concurrency = prop::option::of(1..30u32);
     (memory, size, per_core, concurrency, any::<bool>(), 1..12u32).prop_map(
