@@ -392,19 +392,16 @@ mod tests {
     #[test]
     fn process_for_no_sector_is_never_started() {
         let dir = tempfile::tempdir().unwrap();
-        let (program, started) = (dir.path().join("program"), dir.path().join("started"));
-        fs::write(&program, format!("#!/bin/sh\n: >{}", started.display())).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let started = dir.path().join("started");
+        let script = format!("#!/bin/sh\n: >{}", started.display());
         let starter = Starter {
-            program,
-            env: BTreeMap::new(),
             tmp: dir.path().join("tmp"),
+            ..of_script(dir.path(), &script)
         };
         let request = r#"{"together": [], "perCore": 2}"#;
         let request: Pc1Together = serde_json::from_str(request).unwrap();
         let run = starter.run_together(&request, |at, what| panic!("{at}: {what:?}"));
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build().unwrap().block_on(run);
+        to_its_end(run);
         assert!(!started.exists() && !dir.path().join("tmp").exists());
     }
 
