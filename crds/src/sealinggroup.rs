@@ -37,6 +37,8 @@ use crate::pledge::{GateStatus, LastPledge, Pledge};
     printcolumn(name = "PledgeMessage", type_ = "string", json_path = ".status.conditions[?(@.type=='PledgeOpen')].message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.spec.placement.policy == 'Preferred' || self.spec.lanes.all(l, l.cpus > 0)").message("a lane with cpus: 0 shares CPUs and cannot prove its placement: give it cpus, or set placement.policy: Preferred"),
+    validation = Rule::new("!has(self.spec.env) || !('FILSTAR_PC1_POOL' in self.spec.env)").message("FILSTAR_PC1_POOL is set by the sealer: use memoryPool of the lane"),
+    validation = Rule::new("!has(self.spec.env) || !('FILSTAR_ENGINE' in self.spec.env) || self.spec.env['FILSTAR_ENGINE'] != 'stock' || self.spec.lanes.all(l, !('PC1' in l.phases) || (has(l.memoryPool) && !l.memoryPool))").message("the stock engine knows no pool of layer memory: set memoryPool: false on lanes with PC1"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a SealingGroup has at most 40 characters, since pods and labels carry it")
 )]
 #[serde(rename_all = "camelCase")]
@@ -144,6 +146,8 @@ pub enum PlacementPolicy {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[x_kube(validation = Rule::new("!has(self.taskTimeouts) || self.taskTimeouts.all(t, t.phase in self.phases)")
     .message("taskTimeouts names a phase that the lane does not have: name one of its phases"))]
+#[x_kube(validation = Rule::new("!has(self.sectorsPerCore) || type(self.sectorsPerCore) == string || self.sectorsPerCore == 1 || (has(self.concurrency) && (type(self.concurrency) == string || self.sectorsPerCore <= self.concurrency))")
+    .message("sectors share a core only when their PC1 run at once: set concurrency to sectorsPerCore or more, or to Auto"))]
 #[serde(rename_all = "camelCase")]
 pub struct Lane {
     /// Name, unique in the group.
@@ -191,6 +195,10 @@ pub struct Lane {
     /// each on a core of its own. A task waits up to 20 seconds for others. Counts from the next task.
     #[serde(default, skip_serializing_if = "PerCore::is_one")]
     pub sectors_per_core: PerCore,
+    /// Whether the PC1 tasks of a pod share the memory of their layers, S·(3n+1)/2 for n sectors instead of 2·S·n; default
+    /// true. The one that finds none waits. A change makes another pod, when it is idle. The stock engine knows no pool.
+    #[serde(default = "default_true")]
+    pub memory_pool: bool,
     /// PC1 tasks at once while a window proof is due and a prover runs on the same node. Those that run go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 64))]

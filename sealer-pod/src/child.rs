@@ -13,7 +13,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use filstar_sealing::{Class, Output, params::parents_dir};
+use filstar_sealing::{Class, Output, Task, params::parents_dir};
 use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     memory,
+    pool::{self, Shared},
     wire::{Failure, Line, Pc1Together, Progress, Request},
 };
 
@@ -53,6 +54,8 @@ pub(crate) struct Starter {
     program: PathBuf,
     env: BTreeMap<OsString, OsString>,
     tmp: PathBuf,
+    /// Memory that PC1 processes share.
+    pool: Option<Shared>,
 }
 
 impl Starter {
@@ -79,6 +82,7 @@ impl Starter {
             program: std::env::current_exe()?,
             env,
             tmp: tmp.to_owned(),
+            pool: None,
         })
     }
 
@@ -90,6 +94,7 @@ impl Starter {
             program,
             env: BTreeMap::from([("PATH".into(), path)]),
             tmp: tmp.to_owned(),
+            pool: None,
         }
     }
 
@@ -101,6 +106,12 @@ impl Starter {
             .env
             .extend(more.iter().map(|(k, v)| (k.into(), v.into())));
         other
+    }
+
+    /// The same, with PC1 processes that share memory.
+    #[must_use]
+    pub(crate) fn sharing(self, pool: Option<Shared>) -> Self {
+        Self { pool, ..self }
     }
 
     /// Runs a task; dropping the future kills it.
@@ -128,7 +139,8 @@ impl Starter {
             }
             Line::Of(..) => true,
         };
-        let died = self.converse(request, heard).await;
+        let pc1 = matches!(request.task, Task::Pc1(_));
+        let died = self.converse(request, pc1, heard).await;
         end.unwrap_or_else(|| Err(died.map_or_else(|failure| failure, silent)))
     }
 
@@ -163,7 +175,7 @@ impl Starter {
             }
             !open.is_empty() && all.is_none()
         };
-        let died = self.converse(request, heard).await;
+        let died = self.converse(request, true, heard).await;
         let failure = all.unwrap_or_else(|| died.map_or_else(|failure| failure, silent));
         for at in open {
             on(at, Told::End(Err(failure.clone())));
@@ -175,6 +187,7 @@ impl Starter {
     async fn converse(
         &self,
         request: &impl Serialize,
+        pc1: bool,
         mut heard: impl FnMut(Line) -> bool,
     ) -> Result<ExitStatus, Failure> {
         let lost = |e: io::Error| {
@@ -185,7 +198,7 @@ impl Starter {
         };
         // Declared before the child: dropped after it.
         let tmp = TaskDir::create(&self.tmp).map_err(lost)?;
-        let mut child = self.start(request, &tmp.0).await.map_err(lost)?;
+        let mut child = self.start(request, pc1, &tmp.0).await.map_err(lost)?;
         let Some(out) = child.stdout.take() else {
             return Err(Failure::new(
                 Class::Temporary,
@@ -206,12 +219,15 @@ impl Starter {
         child.wait().await.map_err(lost)
     }
 
-    async fn start(&self, request: &impl Serialize, tmp: &Path) -> io::Result<Child> {
+    async fn start(&self, request: &impl Serialize, pc1: bool, tmp: &Path) -> io::Result<Child> {
+        let pool = self.pool.as_ref().filter(|_| pc1);
+        let pool = pool.map(Shared::for_process).transpose()?;
         let mut child = Command::new(&self.program)
             .arg("task")
             .env_clear()
             .envs(&self.env)
             .env("TMPDIR", tmp)
+            .envs(pool.map(|value| (pool::VARIABLE, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -300,10 +316,58 @@ mod tests {
         );
     }
 
+    const PC1: &str = r#"{"place": {"sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1",
+        "root": "/"}, "ticket": "0000000000000000000000000000000000000000000000000000000000000000"}"#;
+
+    /// Starts a script in the place of our own program.
+    fn of_script(dir: &Path, script: &str) -> Starter {
+        let program = dir.join("program");
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        Starter::of(program, dir)
+    }
+
+    fn to_its_end<T>(run: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(run)
+    }
+
+    #[test]
+    fn pc1_alone_is_told_the_pool_of_the_pod_whatever_the_group_sets() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"#!/bin/sh
+            read -r request
+            echo '{"error": {"class": "Fatal", "message": "pool '$FILSTAR_PC1_POOL'"}}'"#;
+        let of_group = BTreeMap::from([(pool::VARIABLE.to_owned(), "/elsewhere:1".to_owned())]);
+        let starter = of_script(dir.path(), script);
+        let starter = starter.sharing(Shared::new(dir.path(), 8192));
+        let input: filstar_sealing::task::Pc1 = serde_json::from_str(PC1).unwrap();
+        let (place, ticket) = (input.place.clone(), input.ticket);
+        let pc2 = filstar_sealing::task::Pc2 { place, ticket };
+        let says = |starter: &Starter, task: &Task| {
+            let request = Request {
+                task: task.clone(),
+                from_scratch: false,
+            };
+            let ended = to_its_end(starter.run(&request, |_| {}));
+            ended.unwrap_err().message
+        };
+        let ours = format!("pool {}/pc1-pool:8192", dir.path().display());
+        let pc1 = Task::Pc1(input);
+        assert_eq!(says(&starter, &pc1), ours);
+        assert_eq!(says(&starter.with(&of_group), &pc1), ours);
+        assert_eq!(says(&starter, &Task::Pc2(pc2)), "pool ");
+        // What is in the folder's place does not stop it.
+        fs::remove_dir(dir.path().join("pc1-pool")).unwrap();
+        fs::write(dir.path().join("pc1-pool"), "").unwrap();
+        assert_eq!(says(&starter, &pc1), ours);
+        let none = starter.sharing(None);
+        assert_eq!(says(&none, &pc1), "pool ");
+    }
+
     #[test]
     fn each_of_several_sectors_ends_once_whatever_the_process_does() {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("program");
         let script = r#"#!/bin/sh
             read -r request
             echo '{"of": [0, {"progress": {"percent": 3, "detail": "x"}}]}'
@@ -311,12 +375,8 @@ mod tests {
             echo '{"of": [1, {"error": {"class": "Fatal", "message": "again"}}]}'
             echo 'not a line of ours'
             exit 3"#;
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let starter = Starter::of(program, dir.path());
-        let pc1 = r#"{"place": {"sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1",
-                      "root": "/"}, "ticket": "0000000000000000000000000000000000000000000000000000000000000000"}"#;
-        let request = format!(r#"{{"together": [{pc1}, {pc1}], "perCore": 2}}"#);
+        let starter = of_script(dir.path(), script);
+        let request = format!(r#"{{"together": [{PC1}, {PC1}], "perCore": 2}}"#);
         let request: Pc1Together = serde_json::from_str(&request).unwrap();
         let mut told = Vec::new();
         let run = starter.run_together(&request, |at, what| {
@@ -325,8 +385,7 @@ mod tests {
                 Told::End(end) => format!("{at}: {}", end.unwrap_err()),
             });
         });
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build().unwrap().block_on(run);
+        to_its_end(run);
         assert_eq!(
             told,
             [
@@ -340,19 +399,16 @@ mod tests {
     #[test]
     fn process_for_no_sector_is_never_started() {
         let dir = tempfile::tempdir().unwrap();
-        let (program, started) = (dir.path().join("program"), dir.path().join("started"));
-        fs::write(&program, format!("#!/bin/sh\n: >{}", started.display())).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let started = dir.path().join("started");
+        let script = format!("#!/bin/sh\n: >{}", started.display());
         let starter = Starter {
-            program,
-            env: BTreeMap::new(),
             tmp: dir.path().join("tmp"),
+            ..of_script(dir.path(), &script)
         };
         let request = r#"{"together": [], "perCore": 2}"#;
         let request: Pc1Together = serde_json::from_str(request).unwrap();
         let run = starter.run_together(&request, |at, what| panic!("{at}: {what:?}"));
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build().unwrap().block_on(run);
+        to_its_end(run);
         assert!(!started.exists() && !dir.path().join("tmp").exists());
     }
 

@@ -24,6 +24,7 @@ mod params;
 mod pause;
 mod placement;
 mod pod;
+mod pool;
 mod prove;
 mod seal;
 mod settings;

@@ -54,7 +54,7 @@ use crate::{
     http::{self, Health},
     metrics::Metrics,
     placement::{self, Asked, Verdict},
-    pod,
+    pod, pool,
     settings::{self, Policy},
     wire::{self, Failure},
 };
@@ -155,7 +155,8 @@ impl Sealer {
             &settings.pod.params,
             &settings.pod.tmp,
             found.cpus.len().max(1),
-        )?;
+        )?
+        .sharing(pool::Shared::new(&settings.pod.tmp, settings.pool_bytes));
         let folders = Folders {
             scratch: settings.scratch.clone(),
             stores: settings.pod.stores.clone(),

@@ -68,6 +68,9 @@ pub(crate) struct Seal {
     /// Huge pages that were promised, as size and amount, such as `1Gi:64Gi`.
     #[arg(long, env = "FILSTAR_HUGEPAGES")]
     pub(crate) hugepages: Option<String>,
+    /// Bytes of layer memory that all PC1 share; with 0 each takes what it wants.
+    #[arg(long, env = filstar_placement::POOL_BYTES, default_value_t = 0)]
+    pub(crate) pool_bytes: u64,
     /// Name of the lane.
     #[arg(long, env = "FILSTAR_LANE", default_value = "")]
     pub(crate) lane: String,

@@ -22,14 +22,12 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
     memory, pause,
+    pool::VARIABLE as POOL,
     wire::{Asked, Failure, Line, Pc1Together, Progress, Request},
 };
 
 /// The variable that names the engine.
 pub(crate) const ENGINE: &str = "FILSTAR_ENGINE";
-
-/// The variable that names the memory which PC1 tasks share: a folder of all of them, a colon, bytes.
-const POOL: &str = "FILSTAR_PC1_POOL";
 
 /// Runs the task on standard input. The exit status is 0 when the last line says what happened.
 pub(crate) fn main() -> ExitCode {

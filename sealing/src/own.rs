@@ -5,13 +5,16 @@ mod pc2;
 mod tree_d;
 mod unseal;
 
-pub use filstar_kernels::pool::Pool;
+pub use filstar_kernels::{
+    memory::{Buffer, Pages},
+    pool::{self, Pool},
+};
 pub(crate) use pc2::shape;
 pub use tree_d::ensure as tree_d;
 
 use std::{num::NonZeroUsize, path::PathBuf, thread};
 
-use filstar_kernels::{memory::Pages, poseidon::Kernel, sdr};
+use filstar_kernels::{poseidon::Kernel, sdr};
 use storage_proofs_core::settings::SETTINGS;
 
 use crate::{

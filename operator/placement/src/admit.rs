@@ -66,24 +66,6 @@ impl Load {
         let n = &mut self.0[kind as usize];
         *n = n.saturating_sub(1);
     }
-
-    /// Memory that these tasks may take, bytes; `in_step` when PC1 sectors share cores.
-    pub fn memory(&self, sector: u64, in_step: bool) -> u64 {
-        let each = |kind, bytes: u64| u64::from(self.of(kind)).saturating_mul(bytes);
-        [
-            each(Kind::AddPiece, needs::add_piece(sector)),
-            if in_step {
-                needs::pc1_in_step(sector, self.of(Kind::Pc1))
-            } else {
-                needs::pc1(sector, self.of(Kind::Pc1))
-            },
-            each(Kind::Pc2, needs::pc2(sector)),
-            each(Kind::C1, needs::c1(sector)),
-            each(Kind::C2, needs::c2(sector)),
-        ]
-        .into_iter()
-        .fold(0, u64::saturating_add)
-    }
 }
 
 /// What a pod may run at once.
@@ -97,8 +79,10 @@ pub struct Limits {
     pub memory: u64,
     /// Sectors in PC1: one for each core, or as many as may share one.
     pub pc1: u32,
-    /// Whether sectors in PC1 may share cores, and so are at the same place in the same layer.
-    pub in_step: bool,
+    /// Most sectors in PC1 on one core: they are at the same place in the same layer.
+    pub per_core: u32,
+    /// Bytes of the pool that the layers of all PC1 share; 0 when each takes what it wants.
+    pub pool: u64,
     /// Tasks that use a GPU; none when the pod has none and they run on its CPUs.
     pub gpu_tasks: Option<u32>,
     /// Sectors in PC1 while a window proof is due.
@@ -128,6 +112,13 @@ pub enum Full {
         /// Bytes that the pod has.
         has: u64,
     },
+    /// The pool of layer memory has its sectors.
+    Pool {
+        /// Sectors in PC1.
+        sectors: u32,
+        /// Bytes of the pool.
+        bytes: u64,
+    },
     /// Each core has its sectors; so many are in PC1.
     Cores(u32),
     /// The GPUs are taken.
@@ -153,6 +144,11 @@ impl fmt::Display for Full {
                 kind.as_str(),
                 size(*needs),
                 size(*has)
+            ),
+            Self::Pool { sectors, bytes } => write!(
+                f,
+                "its pool of layer memory, {}, has its {sectors} sectors in PC1",
+                size(*bytes)
             ),
             Self::Cores(n) => write!(f, "its cores have their {n} sectors in PC1"),
             Self::Gpus(n) => write!(f, "its GPUs have their {n} tasks"),
@@ -203,10 +199,43 @@ impl Limits {
             tasks: lane.concurrency.unwrap_or(pc1),
             memory,
             pc1,
-            in_step: lane.per_core > 1,
+            per_core: lane.per_core.max(1),
+            pool: if lane.pool {
+                needs::pool(sector, memory)
+            } else {
+                0
+            },
             gpu_tasks,
             during_post: lane.during_post,
         }
+    }
+
+    /// Memory that these tasks may take, bytes. Sectors in PC1 that share a pool never take more than the pool, nor than two
+    /// layers each, at whatever places they are.
+    pub fn memory(&self, load: &Load) -> u64 {
+        let (sector, pc1) = (self.sector_size, load.of(Kind::Pc1));
+        let each = |kind, bytes: u64| u64::from(load.of(kind)).saturating_mul(bytes);
+        let layers = needs::layers(sector, pc1);
+        [
+            if self.pool > 0 {
+                layers.min(self.pool)
+            } else {
+                layers
+            },
+            needs::pc1_beside(sector, pc1),
+            each(Kind::AddPiece, needs::add_piece(sector)),
+            each(Kind::Pc2, needs::pc2(sector)),
+            each(Kind::C1, needs::c1(sector)),
+            each(Kind::C2, needs::c2(sector)),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
+    /// Whether so many sectors have room in the pool and seldom wait there, or there is none.
+    fn pool_holds(&self, sectors: u32) -> bool {
+        let needs = needs::layers_in_pool(self.sector_size, sectors, self.per_core);
+        self.pool == 0 || needs <= self.pool
     }
 
     /// Whether one more task of `kind` may begin beside `load`.
@@ -216,7 +245,7 @@ impl Limits {
     pub fn admit(&self, load: &Load, kind: Kind, post_due: bool) -> Result<(), Full> {
         let mut alone = Load::default();
         alone.add(kind);
-        let needs = alone.memory(self.sector_size, self.in_step);
+        let needs = self.memory(&alone);
         let has = self.memory;
         if needs > has {
             return Err(Full::Never { kind, needs, has });
@@ -227,6 +256,10 @@ impl Limits {
         if kind == Kind::Pc1 {
             if load.of(kind) >= self.pc1 {
                 return Err(Full::Cores(self.pc1));
+            }
+            if !self.pool_holds(load.of(kind).saturating_add(1)) {
+                let (sectors, bytes) = (load.of(kind), self.pool);
+                return Err(Full::Pool { sectors, bytes });
             }
             if let Some(bound) = self.during_post.filter(|b| post_due && load.of(kind) >= *b) {
                 return Err(Full::Post(bound));
@@ -239,7 +272,7 @@ impl Limits {
         }
         let mut then = *load;
         then.add(kind);
-        let needs = then.memory(self.sector_size, self.in_step);
+        let needs = self.memory(&then);
         if needs > has {
             return Err(Full::Memory { kind, needs, has });
         }

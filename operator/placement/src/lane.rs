@@ -29,6 +29,8 @@ pub struct LaneRequest {
     pub concurrency: Option<u32>,
     /// Most PC1 sectors on one core.
     pub per_core: u32,
+    /// Whether PC1 of a pod share a pool of layer memory.
+    pub pool: bool,
     /// PC1 at once while a window proof is due.
     pub during_post: Option<u32>,
     /// Tasks on one GPU at once.
@@ -109,6 +111,7 @@ impl LaneRequest {
             pods: number(lane.pods),
             concurrency: number(lane.concurrency),
             per_core: lane.sectors_per_core.most(),
+            pool: lane.memory_pool && lane.phases.contains(&LanePhase::Pc1),
             during_post: lane.concurrency_during_post,
             tasks_per_gpu: lane.tasks_per_gpu,
             may_span,

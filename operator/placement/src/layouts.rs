@@ -98,6 +98,7 @@ pub fn lane(name: &str, phases: &[LanePhase], cpus: u32, memory_gib: u64) -> Lan
         pods: Some(1),
         concurrency: None,
         per_core: 1,
+        pool: true,
         during_post: None,
         tasks_per_gpu: 1,
         may_span: false,

@@ -14,6 +14,10 @@ mod pack;
 mod reason;
 mod server;
 
+/// The variable in which a sealer pod is told how many bytes of layer memory its PC1 share. The planner's admission reads
+/// it back from the pod, so that both count on the same number.
+pub const POOL_BYTES: &str = "FILSTAR_POOL_BYTES";
+
 pub use admit::{Full, Kind, Limits, Load};
 pub use describe::describe;
 pub use inventory::Allocatable;

@@ -1,9 +1,10 @@
 //! How much memory, GPU memory and scratch space the work on a sector takes, by sector size.
 //!
-//! Sources: PC1 by the pool formula, n sectors in flight whose starts are staggered hold `S·(3n+1)/2` of layers
-//! (each two layers, of which the one being written grows), plus a window of the parents file, which is streamed.
-//! The other figures for 32 GiB are those that lotus's storage resource table and long practice use (PC2 30 GiB,
-//! C1 1 GiB, C2 205 GB for ten partitions at once); for 2 KiB and 512 MiB they were measured on the stock engine.
+//! Sources: PC1 holds two layers of a sector, of which the one in work grows. In a pool the sectors keep each other apart, and
+//! n of them hold `S·(3n+1)/2` (docs/decisions/0026). Beside its layers a sector has segments on their way to the disk, and
+//! all have a window of the parents file, which is streamed. The other figures for 32 GiB are those that lotus's storage
+//! resource table and long practice use (PC2 30 GiB, C1 1 GiB, C2 205 GB for ten partitions at once); for 2 KiB and
+//! 512 MiB they were measured on the stock engine.
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -17,37 +18,47 @@ fn parents(sector: u64) -> u64 {
     (sector / 32).saturating_mul(56).min(GIB)
 }
 
-/// What a process of ours takes before it does anything.
+/// What a process of ours takes beside what it works on: itself, and 32 MiB of a sector's labels on their way to the disk.
 const PROCESS: u64 = 64 * MIB;
 
-/// Memory of `n` sectors in PC1 of one pod, bytes.
-pub fn pc1(sector: u64, n: u32) -> u64 {
+/// Memory of one layer of a sector, bytes: whole pages.
+pub fn layer(sector: u64) -> u64 {
+    sector.div_ceil(4 * KIB).saturating_mul(4 * KIB)
+}
+
+/// The most that layers of `n` sectors in PC1 take, bytes: two each.
+pub fn layers(sector: u64, n: u32) -> u64 {
+    layer(sector).saturating_mul(2 * u64::from(n))
+}
+
+/// Pool in which the layers of `n` sectors have room and seldom wait, bytes, when `per_core` at most are at the same place:
+/// `S·(3n+1)/2` when each has a core of its own.
+pub fn layers_in_pool(sector: u64, n: u32, per_core: u32) -> u64 {
+    let together = per_core.max(1).min(n);
+    let halves = 3 * u64::from(n) + u64::from(together);
+    layer(sector).saturating_mul(halves) / 2
+}
+
+/// What `n` sectors in PC1 of one pod take beside their layers, bytes.
+pub fn pc1_beside(sector: u64, n: u32) -> u64 {
     if n == 0 {
         return 0;
     }
-    let n = u64::from(n);
-    let layers = sector.saturating_mul(3 * n + 1) / 2;
-    layers
-        .saturating_add(parents(sector))
-        .saturating_add(PROCESS)
+    let processes = PROCESS.saturating_mul(u64::from(n));
+    parents(sector).saturating_add(processes)
 }
 
-/// The same of sectors that share cores: each holds both its layers whole at the same time.
-pub fn pc1_in_step(sector: u64, n: u32) -> u64 {
-    if n == 0 {
-        return 0;
-    }
-    let layers = sector.saturating_mul(2).saturating_mul(u64::from(n));
-    layers
-        .saturating_add(parents(sector))
-        .saturating_add(PROCESS)
+/// How many sectors in PC1 a pod with so many bytes of memory holds when they share a pool.
+pub fn pool_sectors(sector: u64, memory: u64) -> u32 {
+    let one = layer(sector);
+    let halves = memory.saturating_sub(parents(sector)).saturating_mul(2);
+    let each = one.saturating_mul(3).saturating_add(2 * PROCESS);
+    u32::try_from(halves.saturating_sub(one) / each).unwrap_or(u32::MAX)
 }
 
-/// The largest number of sectors in PC1 that `memory` bytes hold.
-pub fn pc1_max(sector: u64, memory: u64) -> u32 {
-    let fixed = parents(sector) + PROCESS;
-    let layers = memory.saturating_sub(fixed).saturating_mul(2) / sector.max(1);
-    u32::try_from(layers.saturating_sub(1) / 3).unwrap_or(u32::MAX)
+/// Bytes of the pool of a pod with so many bytes of memory: for all the sectors that it holds, and 0 when it holds none.
+pub fn pool(sector: u64, memory: u64) -> u64 {
+    layers_in_pool(sector, pool_sectors(sector, memory), 1)
 }
 
 /// Memory of one `AddPiece`, bytes.

@@ -1,5 +1,6 @@
 //! What a Pod's status says, in one place.
 
+use filstar_crds::parse_bytes;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
@@ -42,6 +43,25 @@ pub fn node(pod: &Pod) -> Option<&str> {
         let term = required.node_selector_terms.first()?;
         let field = term.match_fields.as_ref()?.first()?;
         field.values.as_ref()?.first().map(String::as_str)
+    })
+}
+
+/// The value of a variable that its first container is given as text.
+pub fn env<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let env = pod.spec.as_ref()?.containers.first()?.env.as_ref()?;
+    env.iter().find(|e| e.name == name)?.value.as_deref()
+}
+
+/// Bytes of memory that its first container may take, huge pages included; none when it does not say.
+pub fn memory(pod: &Pod) -> Option<u64> {
+    let resources = pod.spec.as_ref()?.containers.first()?.resources.as_ref()?;
+    let limits = resources.limits.as_ref()?;
+    let memory = parse_bytes(&limits.get("memory")?.0).ok()?;
+    let mut huge = limits
+        .iter()
+        .filter(|(name, _)| name.starts_with("hugepages-"));
+    huge.try_fold(memory, |sum, (_, amount)| {
+        sum.checked_add(parse_bytes(&amount.0).ok()?)
     })
 }
 

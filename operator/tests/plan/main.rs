@@ -23,6 +23,7 @@ mod messages_sim;
 mod overdue;
 mod places;
 mod pods;
+mod pools;
 mod post;
 mod reach;
 mod recover;

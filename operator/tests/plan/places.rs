@@ -8,6 +8,7 @@ use filstar_operator::action::{Action, StatusPatch};
 use filstar_operator::plan::{Planner, names, plan, pods};
 use filstar_operator::status::status;
 use filstar_operator::world::{Id, World};
+use filstar_placement::POOL_BYTES;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -196,6 +197,7 @@ fn limits_change_without_a_new_pod() {
     );
     world.pods = filstar_operator::world::Index::default();
     let pod = made(&world).remove(0);
+    assert!(env(&pod, POOL_BYTES).is_some());
     world.pods.apply(running(pod));
     lanes(
         &mut world,
@@ -238,7 +240,7 @@ fn seeded(phase: SectorPhase) -> Sector {
     sector
 }
 
-fn contested(memory: &str, concurrency: u32) -> World {
+pub(crate) fn contested(memory: &str, concurrency: u32) -> World {
     let mut world = world();
     lanes(
         &mut world,

@@ -13,13 +13,18 @@
 //! at its layer's end gives all of that back.
 //!
 //! # Shape
-//! Processes share a folder. Each holder has a file in it that it keeps locked while it lives, with
-//! three numbers: bytes of a layer, bytes of the layer in work, its turn while it waits. A file that
-//! nobody keeps locked is a dead holder's, and removed: the kernel has taken its memory back before.
+//! Processes share a folder, which is locked for each look. Each holder has a file in it that it keeps locked while it
+//! lives, with four numbers: bytes of a layer, of the layer in work, that it waits for, and its turn. A file that nobody
+//! keeps locked is a dead holder's, and removed: the kernel has taken its memory back before.
+//!
+//! # Damage
+//! A file that says nothing is written anew by its holder at its next look; until then nobody is given memory. A holder
+//! whose file is gone stops: the others do not know any more what it holds.
 
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Read, Seek, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -127,6 +132,11 @@ impl Pool {
         layer.saturating_mul(3 * holders + 1) / 2
     }
 
+    /// Its bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Waits until there is room for another holder with layers of so many bytes. Asks `stop` often.
     ///
     /// # Errors
@@ -138,22 +148,23 @@ impl Pool {
                 self.bytes
             )));
         }
-        let (path, file) = self.locked(|| self.new_file())?;
+        let now = Holding {
+            layer,
+            ..Holding::default()
+        };
+        let (path, file) = self.locked(|| self.new_file(&now))?;
         let mut holder = Holder {
             pool: self.clone(),
             path,
             file,
-            now: Holding {
-                layer,
-                ..Holding::default()
-            },
+            now,
         };
         holder.wait_for(layer, stop)?;
         Ok(holder)
     }
 
-    /// A file that nobody has, locked. Other containers may have processes of the same number.
-    fn new_file(&self) -> io::Result<(PathBuf, File)> {
+    /// A file that nobody has, locked, with what it says. Other containers may have processes of the same number.
+    fn new_file(&self, now: &Holding) -> io::Result<(PathBuf, File)> {
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let name = format!("{}-{number}.{SUFFIX}", std::process::id());
@@ -161,8 +172,9 @@ impl Pool {
             match File::create_new(&path) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 file => {
-                    let file = file?;
+                    let mut file = file?;
                     file.lock()?;
+                    write(&mut file, now)?;
                     return Ok((path, file));
                 }
             }
@@ -171,22 +183,25 @@ impl Pool {
 
     /// Does something while no other process looks at the folder or changes it.
     fn locked<T>(&self, f: impl FnOnce() -> io::Result<T>) -> Result<T> {
-        let path = self.folder.join("lock");
-        let mut options = File::options();
-        let lock = options.create(true).truncate(false).write(true).open(&path);
-        lock.and_then(|lock| {
-            lock.lock()?;
-            f()
-        })
-        .map_err(Error::io("use", &self.folder))
+        // The folder itself is the lock: a file in it could be taken away while somebody waits for it.
+        let folder = File::open(&self.folder);
+        folder
+            .and_then(|folder| {
+                folder.lock()?;
+                f()
+            })
+            .map_err(Error::io("use", &self.folder))
     }
 
-    /// The other holders that live. The lock is held.
-    fn others(&self, own: &Path) -> io::Result<Vec<Holding>> {
-        let mut others = Vec::new();
+    /// The other holders that live; none while one of them does not say what it holds. The lock is held.
+    fn others(&self, own: &Path) -> io::Result<Option<Vec<Holding>>> {
+        let mut others = Some(Vec::new());
         for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            if path == own || path.extension().is_none_or(|e| e != SUFFIX) {
+            let entry = entry?;
+            let path = entry.path();
+            let ours =
+                path.extension().is_some_and(|e| e == SUFFIX) && entry.file_type()?.is_file();
+            if path == own || !ours {
                 continue;
             }
             let mut file = match File::open(&path) {
@@ -194,12 +209,19 @@ impl Pool {
                 file => file?,
             };
             match file.try_lock() {
-                Ok(()) => fs::remove_file(&path)?,
+                Ok(()) => match fs::remove_file(&path) {
+                    // One that ends takes its own file away, without asking.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                },
                 Err(TryLockError::WouldBlock) => {
-                    let mut text = String::new();
-                    file.read_to_string(&mut text)?;
-                    // Created, and not yet written: it holds nothing.
-                    others.extend(parse(&text));
+                    let mut text = Vec::new();
+                    file.read_to_end(&mut text)?;
+                    others = parse(&text).and_then(|holding| {
+                        let mut all = others?;
+                        all.push(holding);
+                        Some(all)
+                    });
                 }
                 Err(TryLockError::Error(e)) => return Err(e),
             }
@@ -245,8 +267,11 @@ impl Holder {
     /// What the file system says.
     pub fn next_layer(&mut self) -> Result<()> {
         self.now.growing = 0;
-        let (file, now) = (&mut self.file, self.now);
-        self.pool.locked(|| write(file, &now))
+        let pool = self.pool.clone();
+        pool.locked(|| {
+            self.is_there()?;
+            write(&mut self.file, &self.now)
+        })
     }
 
     fn wait_for(&mut self, more: u64, stop: &dyn Fn() -> bool) -> Result<()> {
@@ -260,24 +285,39 @@ impl Holder {
         Ok(())
     }
 
+    /// Whether the others see its file.
+    fn is_there(&self) -> io::Result<()> {
+        let id = |of: &fs::Metadata| (of.dev(), of.ino());
+        let there = fs::symlink_metadata(&self.path).is_ok_and(|there| {
+            let own = self.file.metadata();
+            own.is_ok_and(|own| id(&own) == id(&there))
+        });
+        if there {
+            Ok(())
+        } else {
+            let name = self.path.file_name().unwrap_or_default();
+            Err(io::Error::other(format!(
+                "somebody took {} away, which says what this process holds; it goes on where it was when it is started again",
+                name.display()
+            )))
+        }
+    }
+
     /// Takes what is wanted where it is this one's turn and there is enough.
     fn ask(&mut self) -> Result<bool> {
-        let Self {
-            pool,
-            path,
-            file,
-            now,
-        } = self;
+        let pool = self.pool.clone();
         pool.locked(|| {
-            let mut all = pool.others(path)?;
-            if now.turn == 0 {
-                now.turn = all.iter().map(|h| h.turn).max().unwrap_or(0) + 1;
+            self.is_there()?;
+            if let Some(mut all) = pool.others(&self.path)? {
+                if self.now.turn == 0 {
+                    self.now.turn = all.iter().map(|h| h.turn).max().unwrap_or(0) + 1;
+                }
+                all.push(self.now);
+                give(pool.bytes, &mut all);
+                self.now = all.pop().unwrap_or(self.now);
             }
-            all.push(*now);
-            give(pool.bytes, &mut all);
-            *now = all.pop().unwrap_or(*now);
-            write(file, now)?;
-            Ok(now.wants == 0)
+            write(&mut self.file, &self.now)?;
+            Ok(self.now.wants == 0)
         })
     }
 }
@@ -289,19 +329,28 @@ impl Drop for Holder {
     }
 }
 
+/// Over what was there, and of the same length: a full disk does not keep it from saying what it holds.
 fn write(file: &mut File, h: &Holding) -> io::Result<()> {
     let inside = u8::from(h.inside);
-    let text = format!(
-        "{} {} {} {} {inside}\n",
+    let mut text = format!(
+        "{:20} {:20} {:20} {:20} {inside}",
         h.layer, h.growing, h.wants, h.turn
     );
+    text += &format!(" {:016x}\n", check(text.as_bytes()));
     file.rewind()?;
-    file.set_len(0)?;
-    file.write_all(text.as_bytes())
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
-fn parse(text: &str) -> Option<Holding> {
-    let numbers: Option<Vec<u64>> = text.split_whitespace().map(|n| n.parse().ok()).collect();
+fn parse(text: &[u8]) -> Option<Holding> {
+    let (said, check_of) = std::str::from_utf8(text)
+        .ok()?
+        .trim_end()
+        .rsplit_once(' ')?;
+    if u64::from_str_radix(check_of, 16).ok()? != check(said.as_bytes()) {
+        return None;
+    }
+    let numbers: Option<Vec<u64>> = said.split_whitespace().map(|n| n.parse().ok()).collect();
     let [layer, growing, wants, turn, inside] = numbers?[..] else {
         return None;
     };
@@ -311,6 +360,13 @@ fn parse(text: &str) -> Option<Holding> {
         wants,
         turn,
         inside: inside == 1,
+    })
+}
+
+/// FNV-1a: enough to see that a line is not as it was written.
+fn check(text: &[u8]) -> u64 {
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 

@@ -373,14 +373,13 @@ fn parents_file_of_another_size_or_graph_is_named() {
     refused(e.unwrap_err());
 }
 
-#[test]
-fn sectors_that_share_a_pool_make_the_same_layers_within_its_bytes() {
-    let dir = tempfile::tempdir().unwrap();
+/// Labels three sectors at once, in memory for three by the formula.
+fn all_at_once(dir: &Path) {
     // A layer here is less than a block of 4 KiB.
-    let pool = Pool::open(&dir.path().join("pool"), Pool::bytes_for(3, 4096)).unwrap();
+    let pool = Pool::open(&dir.join("pool"), Pool::bytes_for(3, 4096)).unwrap();
     std::thread::scope(|scope| {
         for n in 0..3 {
-            let (pool, folder) = (&pool, dir.path().join(format!("sectors-{n}")));
+            let (pool, folder) = (&pool, dir.join(format!("sectors-{n}")));
             scope.spawn(move || {
                 let options = Options {
                     pool: Some(pool),
@@ -392,6 +391,28 @@ fn sectors_that_share_a_pool_make_the_same_layers_within_its_bytes() {
             });
         }
     });
-    let left = fs::read_dir(dir.path().join("pool")).unwrap();
-    assert_eq!(left.count(), 1, "only the lock");
+    let left = fs::read_dir(dir.join("pool")).unwrap();
+    assert_eq!(left.count(), 0, "nobody holds anything");
+}
+
+#[test]
+fn sectors_that_share_a_pool_make_the_same_layers_within_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    all_at_once(dir.path());
+}
+
+#[test]
+fn sectors_that_were_killed_at_different_places_go_on_all_at_once_in_a_pool() {
+    for kill in [500, 1500, 2100] {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..3 {
+            let sectors = Sectors::new(&dir.path().join(format!("sectors-{n}")), 1);
+            let options = Options {
+                disk: &Dying::after(kill * (n + 1)),
+                ..Options::default()
+            };
+            sectors.label(options).unwrap_err();
+        }
+        all_at_once(dir.path());
+    }
 }

@@ -11,6 +11,7 @@ use filecoin_proofs_api::seal::compute_comm_d;
 use filstar_kernels::{
     Error as KernelError,
     parents::ParentsFile,
+    pool::Pool,
     sdr::{self, Lane, Options},
 };
 
@@ -102,6 +103,7 @@ pub(super) fn label(
         kernel = own.labels.name(),
         pages = report.pages.name(),
         sectors = lanes.len(),
+        pool = own.pool.as_ref().map_or(0, Pool::bytes),
         nodes = report.labelled,
         seconds = report.labelling.as_secs(),
         "layers are labelled"

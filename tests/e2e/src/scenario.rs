@@ -224,6 +224,7 @@ impl Scenario {
         let (selector, signer) = (selector.to_string(), signer.to_string());
         let confidence = self.setup.confidence.to_string();
         let cpus = self.setup.cpus().to_string();
+        let together = self.setup.together.to_string();
         let policy = if cpus == "0" { "Preferred" } else { "Required" };
         let known: &[(&str, &str)] = &[
             ("folder", folder),
@@ -240,6 +241,7 @@ impl Scenario {
             ("signer", &signer),
             ("confidence", &confidence),
             ("cpus", &cpus),
+            ("together", &together),
             ("policy", policy),
         ];
         for (name, value) in more.iter().chain(known) {

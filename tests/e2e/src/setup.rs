@@ -39,6 +39,8 @@ pub struct Setup {
     pub more_actors: u64,
     /// Epochs from a pre-commit to its seed.
     pub seed_delay: i64,
+    /// Tasks at once in a sealer pod, and PC1 sectors that share a core.
+    pub together: u32,
 }
 
 impl Setup {
@@ -54,6 +56,7 @@ impl Setup {
             signs: Signs::Secret,
             more_actors: 0,
             seed_delay: 10,
+            together: 1,
         }
     }
 

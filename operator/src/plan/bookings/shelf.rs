@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use filstar_crds::{Disks, SealingGroup, labels, parse_duration};
-use filstar_placement::Limits;
+use filstar_placement::{Limits, POOL_BYTES};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -47,6 +47,7 @@ impl Entry {
             Some(planned) => planned.plan.limits,
             None => limits_of(world, &group_id, group, lane),
         };
+        let limits = as_made(limits, pod);
         let uid = pod.uid()?;
         let jitter = lane
             .start_jitter
@@ -86,6 +87,17 @@ impl Entry {
     /// Whether its part of the start jitter is not over.
     pub(super) fn waits(&self, now: Now) -> bool {
         self.begins.is_some_and(|t| now.wall < t)
+    }
+}
+
+/// Memory and pool are what the pod was made with: when its lane says otherwise since, that is for the pod which comes
+/// after it.
+fn as_made(limits: Limits, pod: &Pod) -> Limits {
+    let pool = pod::env(pod, POOL_BYTES).and_then(|bytes| bytes.parse().ok());
+    Limits {
+        memory: pod::memory(pod).unwrap_or(limits.memory),
+        pool: pool.unwrap_or(0),
+        ..limits
     }
 }
 

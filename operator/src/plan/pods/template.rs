@@ -6,7 +6,7 @@ use filstar_crds::{
     Backend, Lane, PlacementPolicy, PostBatch, SealingGroup, SectorStore, StoreAccess, annotations,
     conditions, labels,
 };
-use filstar_placement::PodPlan;
+use filstar_placement::{POOL_BYTES, PodPlan};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use serde_json::{Value, json};
@@ -171,6 +171,9 @@ fn sealer_spec(
     env.extend(promise.env);
     env.push(json!({"name": "FILSTAR_GROUP", "value": id.name}));
     env.push(json!({"name": "FILSTAR_LANE", "value": lane.name}));
+    if place.limits.pool > 0 {
+        env.push(json!({"name": POOL_BYTES, "value": place.limits.pool.to_string()}));
+    }
     let gates = if required {
         json!([{"conditionType": conditions::POD_PLACEMENT_VERIFIED}])
     } else {

@@ -156,7 +156,14 @@ fn sector_that_never_fits_is_an_error() {
 fn dead_holder_is_forgotten_and_one_that_waits_can_be_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let dead = dir.path().join("7-0.holder");
-    fs::write(&dead, "64 64 0 0 1\n").unwrap();
+    let full = Holding {
+        layer: 64,
+        growing: 64,
+        inside: true,
+        ..Holding::default()
+    };
+    write(&mut File::create(&dead).unwrap(), &full).unwrap();
+    assert_eq!(parse(&fs::read(&dead).unwrap()), Some(full));
     let pool = Pool::open(dir.path(), 128).unwrap();
     let mut holder = pool.enter(64, &|| false).unwrap();
     holder.grow(64, &|| false).unwrap();
@@ -165,6 +172,83 @@ fn dead_holder_is_forgotten_and_one_that_waits_can_be_stopped() {
     assert!(matches!(e, Error::Stopped), "{e}");
     drop(holder);
     pool.enter(64, &|| true).unwrap();
+}
+
+fn only_file(folder: &Path) -> PathBuf {
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().flatten().collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.pop().unwrap().path()
+}
+
+#[test]
+fn holder_whose_file_is_damaged_writes_it_anew_and_nobody_is_given_memory_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = Pool::open(dir.path(), 256).unwrap();
+    let mut holder = pool.enter(64, &|| false).unwrap();
+    let path = only_file(dir.path());
+    let said = fs::read(&path).unwrap();
+    let mut damages = vec![b"".to_vec(), b"nonsense".to_vec(), vec![0xff; 300]];
+    // Any one byte: the line has a check.
+    damages.extend((0..said.len() - 1).map(|at| {
+        let mut damaged = said.clone();
+        damaged[at] ^= 1;
+        damaged
+    }));
+    for damage in damages {
+        // In place: it stays the holder's file, with its lock.
+        fs::write(&path, &damage).unwrap();
+        let e = pool.enter(64, &|| true).unwrap_err();
+        assert!(matches!(e, Error::Stopped), "{damage:?}: {e}");
+        holder.next_layer().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), said);
+        drop(pool.enter(64, &|| true).unwrap());
+    }
+    holder.grow(64, &|| true).unwrap();
+}
+
+#[test]
+fn holder_whose_file_is_gone_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("pool");
+    let pool = Pool::open(&folder, 256).unwrap();
+    let damages: [fn(&Path); 3] = [
+        |folder| fs::remove_file(only_file(folder)).unwrap(),
+        |folder| fs::remove_dir_all(folder).unwrap(),
+        |folder| {
+            // As if nobody had been there, with a file of the same name.
+            let file = only_file(folder);
+            fs::remove_dir_all(folder).unwrap();
+            fs::create_dir(folder).unwrap();
+            fs::write(file, "").unwrap();
+        },
+    ];
+    for damage in damages {
+        let mut holder = pool.enter(64, &|| false).unwrap();
+        damage(&folder);
+        let e = holder.grow(32, &|| false).unwrap_err();
+        assert!(matches!(e, Error::Io { .. }), "{e}");
+        assert!(e.to_string().contains(folder.to_str().unwrap()), "{e}");
+        assert!(holder.next_layer().is_err());
+        drop(holder);
+        // The next one starts with a folder that is as it should be.
+        let pool = Pool::open(&folder, 256).unwrap();
+        drop(pool.enter(64, &|| true).unwrap());
+    }
+}
+
+#[test]
+fn holders_that_end_disturb_nobody_who_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = Pool::open(dir.path(), 4096).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    drop(pool.enter(64, &|| false).unwrap());
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 use filstar_crds::{ChainMessage, MessageState, SectorPhase, SectorStatus, TaskKind, TaskState};
 use filstar_e2e::chain::PRE_COMMIT;
-use filstar_e2e::cluster::must_run;
+use filstar_e2e::cluster::{must_kubectl, must_run};
 use filstar_e2e::operator::{self, Death};
 use filstar_e2e::setup::Signs;
 use filstar_e2e::{Scenario, Setup, books, host, scenario, wait_until};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Longer than the SNARKs of other scenarios, which may come first.
 const MINUTES: Duration = Duration::from_mins(8);
@@ -140,35 +140,62 @@ async fn kill_sealer(s: &Scenario, death: Death) -> anyhow::Result<u32> {
 }
 
 #[test]
-fn e2e_sector_is_proven_once_when_the_chain_is_restarted() {
+fn e2e_sectors_on_one_core_are_proven_once_when_chain_and_api_server_are_restarted() {
     let setup = Setup {
         signs: Signs::Node,
-        ..Setup::new("chain-restarted", 1220)
+        together: 2,
+        ..Setup::new("restarted", 1220)
     };
     scenario(setup, async |s: &Scenario| {
-        s.seal(1, &json!({})).await?;
+        s.seal(2, &json!({})).await?;
         s.sector_until(0, "pre-committing", phase_is(SectorPhase::PreCommitting))
             .await?;
         s.restart_devnet().await?;
-        s.sector_until(0, "computes its SNARK", computes_c2).await?;
+        restart_api_server(s).await?;
+        wait_until("one of them computes its SNARK", MINUTES, async || {
+            let all = [s.sector(0).await?, s.sector(1).await?];
+            let one = all.iter().flatten().any(computes_c2);
+            Ok(one.then_some(()))
+        })
+        .await?;
         s.restart_devnet().await?;
-        s.proving(&[0]).await?;
-        books::check(s, &[0]).await
+        restart_api_server(s).await?;
+        hashed_together(s).await?;
+        s.proving(&[0, 1]).await?;
+        books::check(s, &[0, 1]).await
     });
 }
 
-#[test]
-fn e2e_sector_is_proven_once_when_the_api_server_is_restarted() {
-    scenario(Setup::new("api-restarted", 1230), async |s: &Scenario| {
-        s.seal(1, &json!({})).await?;
-        s.sector_until(0, "pre-committing", phase_is(SectorPhase::PreCommitting))
-            .await?;
-        restart_api_server(s).await?;
-        s.sector_until(0, "computes its SNARK", computes_c2).await?;
-        restart_api_server(s).await?;
-        s.proving(&[0]).await?;
-        books::check(s, &[0]).await
-    });
+/// By the sealer's log: one process labelled the layers of both in lock step, in the pool that the operator told the pod.
+async fn hashed_together(s: &Scenario) -> anyhow::Result<()> {
+    let (pod, _) = sealer(s).await?;
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    let env = container.and_then(|c| c.env.as_ref());
+    let told = env.and_then(|env| env.iter().find(|e| e.name == "FILSTAR_POOL_BYTES"));
+    let told = told.and_then(|e| e.value.clone()).context("no pool")?;
+    let log = must_kubectl(&["-n", &s.namespace, "logs", &pod.name_any()], "").await?;
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines: Vec<_> = lines.collect();
+    let with = |message: &str| lines.iter().filter(|l| l["message"] == message).collect();
+    let started: Vec<_> = with("PC1 starts");
+    let both = |line: &&Value| {
+        let named = line["sectors"].to_string();
+        line["per_core"] == 2 && [0, 1].iter().all(|n| named.contains(&s.sector_name(*n)))
+    };
+    ensure!(
+        started.len() == 1 && started.iter().all(both),
+        "PC1 of both did not start together: {started:?}"
+    );
+    let labelled: Vec<_> = with("layers are labelled");
+    let in_pool = |l: &&Value| l["sectors"] == 2 && l["pool"].to_string() == told;
+    ensure!(
+        labelled.len() == 1 && labelled.iter().all(in_pool),
+        "the layers were not labelled together in a pool of {told} bytes: {labelled:?}"
+    );
+    s.say(&format!("both were labelled in lock step: {}", labelled[0]));
+    Ok(())
 }
 
 async fn restart_api_server(s: &Scenario) -> anyhow::Result<()> {
