@@ -117,17 +117,6 @@ impl Homes {
     }
 }
 
-/// Which store has which sector, by its place among the stores and its folder; see [`read`] for what hangs.
-fn find(
-    stores: &Path,
-    actor: u64,
-    numbers: &BTreeSet<u64>,
-    deadline: Duration,
-) -> BTreeMap<u64, (usize, PathBuf)> {
-    let list = move |store: &Path| sectors_in(store, actor);
-    locate(stores, numbers, deadline.min(LISTING), list).found
-}
-
 /// Asks all stores at once what they have, until all that is wanted is found, all have answered or the time is over.
 ///
 /// The stores are the folders in `stores`. A sector that two stores have is taken from the first by name, of those that
