@@ -30,6 +30,7 @@ mod sealinggroup;
 mod sealingnode;
 mod sector;
 mod store;
+mod timeout;
 
 pub use common::{
     LocalRef, NotOnChain, SecretKeyRef, TaintEffect, TaskClass, Toleration, TolerationOperator,
@@ -59,8 +60,8 @@ pub use postbatch::{
 };
 pub use sealinggroup::{
     Backend, DrainSpec, Finalize, Lane, LaneCoreGroupOrder, LaneCoreGroups, LaneHugePages,
-    LanePageSize, LanePhase, LaneTaskTimeout, NodeFit, Placement, PlacementPolicy, PodStatus,
-    Refusal, Scratch, SealingGroup, SealingGroupSpec, SealingGroupStatus,
+    LanePageSize, LanePhase, NodeFit, Placement, PlacementPolicy, PodStatus, Refusal, Scratch,
+    SealingGroup, SealingGroupSpec, SealingGroupStatus,
 };
 pub use sealingnode::{
     CoreGroup, DiskKind, Gpu, GpuHealth, HugePages, Inventory, KubeletPolicies, Maintenance,
@@ -74,6 +75,7 @@ pub use sector::{
 pub use store::{
     NfsVolume, SectorStore, SectorStoreSpec, SectorStoreStatus, StoreAccess, StoreVolume,
 };
+pub use timeout::{LaneTaskTimeout, TaskTimeoutAction};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

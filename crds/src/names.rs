@@ -26,9 +26,11 @@ pub mod annotations {
     pub const TEMPLATE_HASH: &str = "filstar.io/template-hash";
     /// On sealer pods, by the sealer itself: how full its scratch and its stores are, as [`crate::Disks`] in JSON.
     pub const DISKS: &str = "filstar.io/disks";
-    /// On Nodes: `ours` while the cordon is ours, `lifted` when somebody took our cordon away. Only a cordon that is
-    /// ours is ever undone.
+    /// On Nodes: `ours` while the cordon is that of `spec.maintenance`, `task-overdue` while it is ours because a task
+    /// was over its time, `lifted` when somebody took our cordon away. Only `ours` is ever undone by the operator.
     pub const CORDON: &str = "filstar.io/cordon";
+    /// On Nodes whose cordon is `task-overdue`: which task, in words.
+    pub const CORDON_REASON: &str = "filstar.io/cordon-reason";
     /// On sealer pods of backend Agent: the CPUs that the pod binds itself to, a list such as `8-15`.
     pub const CPUS: &str = "filstar.io/cpus";
     /// On sealer pods: the pod's number in its lane on its node.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::{LocalRef, NotOnChain, Toleration, node_path};
 use crate::count::{Count, PerCore};
 use crate::pledge::{GateStatus, LastPledge, Pledge};
+use crate::timeout::LaneTaskTimeout;
 
 /// Servers that seal together for one Miner. A sector never leaves its group.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -217,22 +218,11 @@ pub struct Lane {
     #[schemars(range(min = 1, max = 16))]
     pub tasks_per_gpu: u32,
     /// How long a task may take, by phase; no bound for phases that are left out. A task over its time goes on, its
-    /// pod gets no new task until it ends, and Sector and group say so.
+    /// pod gets no new task until it ends, and Sector and group say so. `then: DrainNode` empties the node as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 6))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["phase".into()]))]
     pub task_timeouts: Vec<LaneTaskTimeout>,
-}
-
-/// The bound of a phase's tasks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LaneTaskTimeout {
-    /// The phase; one of the lane's.
-    pub phase: LanePhase,
-    /// The longest time from the sealer's start to its end, such as `6h`.
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
-    pub after: String,
 }
 
 #[expect(

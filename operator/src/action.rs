@@ -199,10 +199,15 @@ pub enum Action {
 }
 
 /// A change of a Node's cordon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeChange {
     /// Cordon it, and mark the cordon as ours.
     Cordon,
+    /// Cordon it, and mark the cordon as that of a task over its time.
+    CordonForTask {
+        /// Which task, in words.
+        task: String,
+    },
     /// Somebody took our cordon away: it is no longer ours.
     MarkLifted,
     /// Undo our cordon.

@@ -179,18 +179,28 @@ fn drain_step(world: &World, action: &Action) -> Option<Note> {
         return None;
     };
     let node = world.nodes.get(id)?;
-    let (reason, text) = match change {
+    let (warning, reason, text) = match change {
         NodeChange::Cordon => (
+            false,
             "Cordoned",
-            "cordoned for spec.maintenance of its SealingNode",
+            "cordoned for spec.maintenance of its SealingNode".to_owned(),
+        ),
+        NodeChange::CordonForTask { task } => (
+            true,
+            "Cordoned",
+            format!(
+                "cordoned to be emptied, since {task}; kubectl uncordon {} when it is mended",
+                id.name
+            ),
         ),
         NodeChange::Uncordon => (
+            false,
             "Uncordoned",
-            "the maintenance is over: our cordon is undone",
+            "the maintenance is over: our cordon is undone".to_owned(),
         ),
         NodeChange::MarkLifted | NodeChange::Unmark => return None,
     };
-    Some(about(node, false, "Drain", reason, text.into()))
+    Some(about(node, warning, "Drain", reason, text))
 }
 
 /// A drain that begins, is blocked by something else, ends or is undone.

@@ -7,7 +7,7 @@
 pub mod chain;
 pub mod facts;
 mod index;
-mod node;
+pub mod node;
 pub mod pod;
 mod select;
 

@@ -167,15 +167,14 @@ impl Applier {
             return Err(Error::Gone);
         }
         let node = readable(live)?;
-        let in_maintenance = matches!(change, NodeChange::Cordon | NodeChange::MarkLifted);
-        if drain::change(in_maintenance, &node) != Some(change) {
+        if drain::change(drain::Wish::behind(&change), &node).as_ref() != Some(&change) {
             return Err(Error::NoLongerDue("somebody changed the node's cordon"));
         }
         let params = PatchParams {
             field_manager: Some(managers::OPERATOR.into()),
             ..PatchParams::default()
         };
-        let body = node_body(change, node.resource_version().as_deref());
+        let body = node_body(&change, node.resource_version().as_deref());
         let patch = Patch::Merge(&body);
         let call = api.patch(&id.name, &params, &patch);
         Ok(applied(self.write("nodes", call).await?))
@@ -199,18 +198,24 @@ fn refused_change(id: &Id, uid: &str, error: &Error) -> Option<Change> {
 }
 
 /// A merge patch; refused when the Node changed since it was read.
-fn node_body(change: NodeChange, version: Option<&str>) -> Value {
-    let mark = match change {
-        NodeChange::Cordon => json!(drain::Mark::Ours.as_str()),
-        NodeChange::MarkLifted => json!(drain::Mark::Lifted.as_str()),
-        NodeChange::Uncordon | NodeChange::Unmark => Value::Null,
+fn node_body(change: &NodeChange, version: Option<&str>) -> Value {
+    let (mark, reason) = match change {
+        NodeChange::Cordon => (Some(drain::Mark::Ours), None),
+        NodeChange::CordonForTask { task } => (Some(drain::Mark::TaskOverdue), Some(task)),
+        NodeChange::MarkLifted => (Some(drain::Mark::Lifted), None),
+        NodeChange::Uncordon | NodeChange::Unmark => (None, None),
     };
     let mut body = json!({ "metadata": {
         "resourceVersion": version,
-        "annotations": { annotations::CORDON: mark },
+        "annotations": {
+            annotations::CORDON: mark.map(drain::Mark::as_str),
+            annotations::CORDON_REASON: reason,
+        },
     }});
     match change {
-        NodeChange::Cordon => body["spec"] = json!({ "unschedulable": true }),
+        NodeChange::Cordon | NodeChange::CordonForTask { .. } => {
+            body["spec"] = json!({ "unschedulable": true });
+        }
         NodeChange::Uncordon => body["spec"] = json!({ "unschedulable": null }),
         NodeChange::MarkLifted | NodeChange::Unmark => {}
     }
@@ -297,17 +302,25 @@ mod tests {
     #[test]
     fn a_cordon_names_the_version_that_was_read_and_is_marked() {
         assert_eq!(
-            node_body(NodeChange::Cordon, Some("7")),
+            node_body(&NodeChange::Cordon, Some("7")),
             json!({
-                "metadata": {"resourceVersion": "7", "annotations": {"filstar.io/cordon": "ours"}},
+                "metadata": {"resourceVersion": "7",
+                    "annotations": {"filstar.io/cordon": "ours", "filstar.io/cordon-reason": null}},
                 "spec": {"unschedulable": true},
             })
         );
-        let undone = node_body(NodeChange::Uncordon, Some("8"));
+        let task = "PC1 ran for too long".to_owned();
+        let of_task = node_body(&NodeChange::CordonForTask { task }, None);
+        assert_eq!(of_task["spec"], json!({"unschedulable": true}));
+        assert_eq!(
+            of_task["metadata"]["annotations"],
+            json!({"filstar.io/cordon": "task-overdue", "filstar.io/cordon-reason": "PC1 ran for too long"})
+        );
+        let undone = node_body(&NodeChange::Uncordon, Some("8"));
         assert_eq!(undone["spec"], json!({"unschedulable": null}));
         assert_eq!(
-            undone["metadata"]["annotations"]["filstar.io/cordon"],
-            Value::Null
+            undone["metadata"]["annotations"],
+            json!({"filstar.io/cordon": null, "filstar.io/cordon-reason": null})
         );
     }
 

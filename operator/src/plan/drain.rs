@@ -1,7 +1,7 @@
 //! Emptying a node so that nothing is lost.
 //!
-//! A node is asked to be empty by `spec.maintenance` of its `SealingNode`, or by a cordon, whoever set it. No new work
-//! comes to it. Sectors on chain finish there; sectors that are not wait on its scratch or are deleted, by policy.
+//! A node is asked to be empty by `spec.maintenance` of its `SealingNode`, or by a cordon, whoever set it: we do so
+//! ourselves for a task over its time whose lane asks for that. No new work comes to it. Sectors on chain finish there; sectors that are not wait on its scratch or are deleted, by policy.
 //! Then its pods leave by eviction, so that every disruption budget is heard.
 //!
 //! In: the world and the time. Out: at most one bounded step for each node; each leaves the world such that the next
@@ -22,8 +22,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 pub use claim::{Claim, OnChain, on_chain};
-pub(crate) use cordon::change;
 pub use cordon::{Mark, mark};
+pub(crate) use cordon::{Wish, change};
 pub use request::{Closing, Request, Why, node_is_closing, request};
 pub use view::{Blocked, Held, View, view};
 
@@ -38,7 +38,7 @@ const EVICTIONS: usize = 5;
 
 /// The next step for each node.
 pub(super) fn plan(world: &World, now: Now, closing: &Closing) -> Vec<Action> {
-    let mut actions = cordon::plan(world);
+    let mut actions = cordon::plan(world, now);
     actions.extend(guard::plan(world, now, closing));
     for (node, request) in closing.iter() {
         actions.extend(step(world, now, node, request));

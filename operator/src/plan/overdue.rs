@@ -1,10 +1,14 @@
 //! Tasks that run for longer than their lane allows (`taskTimeouts`).
 //!
 //! Time counts from the sealer's own word that it began. Such a task is not stopped, since it may be nearly done: its
-//! pod takes nothing new until the task ends, and the sector and its group say so.
+//! pod takes nothing new until the task ends, and the sector and its group say so. Where its lane asks for that, its
+//! node is emptied as well.
+
+use std::collections::BTreeMap;
 
 use filstar_crds::{
-    LanePhase, SealingGroup, Sector, TaskKind, TaskState, conditions, labels, parse_duration,
+    LanePhase, SealingGroup, Sector, TaskKind, TaskState, TaskTimeoutAction, conditions, labels,
+    parse_duration,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -22,6 +26,7 @@ pub(super) struct Bound<'w> {
     pod: &'w str,
     lane: &'w str,
     after: &'w str,
+    then: TaskTimeoutAction,
 }
 
 impl Bound<'_> {
@@ -31,14 +36,36 @@ impl Bound<'_> {
 
     /// What a person reads.
     pub(super) fn sentence(&self) -> String {
+        let then = match self.then {
+            TaskTimeoutAction::CloseLane => "",
+            TaskTimeoutAction::DrainNode => {
+                " (the lane also asks for its node to be emptied: uncordon it when it is mended)"
+            }
+        };
         format!(
-            "{} on pod {} runs since {:.0}, longer than the {} that lane {} allows; the pod gets no new task until it ends: \
-             see its log, and delete the pod if the task hangs",
+            "{} on pod {} runs since {:.0}, {}; the pod gets no new task until it ends: see its log, and delete the pod \
+             if the task hangs{then}",
             self.kind.as_str(),
             self.pod,
             self.started,
-            self.after,
-            self.lane
+            self.excess(),
+        )
+    }
+
+    /// The same of the node that is emptied for it, in words that stay true when the task is gone.
+    fn accusation(&self, sector: &Id) -> String {
+        format!(
+            "{} of sector {sector}, begun {:.0}, ran {}",
+            self.kind.as_str(),
+            self.started,
+            self.excess()
+        )
+    }
+
+    fn excess(&self) -> String {
+        format!(
+            "longer than the {} that lane {} allows",
+            self.after, self.lane
         )
     }
 }
@@ -73,7 +100,35 @@ pub(super) fn bound<'w>(
         pod: &task.pod_name,
         lane: &lane.name,
         after: &timeout.after,
+        then: timeout.then,
     })
+}
+
+/// Nodes with a task over its time whose lane says `then: DrainNode`; of each, the first such task in words.
+pub(super) fn slow_nodes(world: &World, now: Now) -> BTreeMap<&str, String> {
+    let drains = |group: &SealingGroup| {
+        let mut timeouts = group.spec.lanes.iter().flat_map(|l| &l.task_timeouts);
+        timeouts.any(|t| t.then == TaskTimeoutAction::DrainNode)
+    };
+    let mut nodes = BTreeMap::new();
+    for (group_id, group) in world.groups.iter().filter(|(_, g)| drains(g)) {
+        let sectors = world.sectors.in_namespace(&group_id.namespace);
+        for (id, sector) in sectors.filter(|(_, s)| s.spec.group_ref.name == group_id.name) {
+            let Some(bound) = bound(world, id, group, sector) else {
+                continue;
+            };
+            if bound.then != TaskTimeoutAction::DrainNode || !bound.is_over(now) {
+                continue;
+            }
+            let binding = sector.status.as_ref().and_then(|s| s.binding.as_ref());
+            if let Some(binding) = binding {
+                nodes
+                    .entry(binding.node.as_str())
+                    .or_insert_with(|| bound.accusation(id));
+            }
+        }
+    }
+    nodes
 }
 
 /// The phase of a lane that a task belongs to. Files of a sector that is deleted have no bound.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Node;
 pub(super) use drain::Work;
 
 use super::Say;
+use crate::world::node::not_ready;
 use crate::world::{Id, Now, World, unwell};
 
 /// The new status, or none when nothing changed.
@@ -51,7 +52,7 @@ fn problem(node: Option<&Node>, status: &SealingNodeStatus) -> Option<(String, S
             "the cluster has no Node of this name; this object goes with it, or can be deleted",
         );
     };
-    if !is_ready(node) {
+    if not_ready(node).is_some() {
         return because("NodeNotReady", "kubelet does not report the Node as Ready");
     }
     let Some(inventory) = &status.inventory else {
@@ -70,11 +71,6 @@ fn problem(node: Option<&Node>, status: &SealingNodeStatus) -> Option<(String, S
         );
     }
     unwell(status).map(|failed| (failed.reason.clone(), failed.message.clone()))
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn cordoned(name: &str) -> k8s_openapi::api::core::v1::Node {
 }
 
 /// What a person writes into `spec.maintenance` of node-a; the deadline in seconds.
-fn maintenance(world: &mut World, policy: Option<&str>, deadline: Option<i64>) {
+pub(super) fn maintenance(world: &mut World, policy: Option<&str>, deadline: Option<i64>) {
     let deadline = deadline.map(|s| at(s).wall.to_string());
     let wish = json!({
         "apiVersion": "filstar.io/v1alpha1", "kind": "SealingNode",

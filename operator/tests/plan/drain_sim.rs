@@ -5,28 +5,46 @@ use std::collections::BTreeSet;
 
 use crate::support::*;
 use filstar_chain::types::Epoch;
-use filstar_crds::{MessageKind, MessageState, Sector, SectorPhase, SectorStatus, TaskKind};
+use filstar_crds::{
+    LaneTaskTimeout, MessageKind, MessageState, Sector, SectorPhase, SectorStatus, TaskKind,
+    TaskState, TaskTimeoutAction,
+};
 use filstar_operator::action::{Action, NodeChange};
 use filstar_operator::plan::drain::{View, node_is_closing, view};
 use filstar_operator::plan::plan;
 use filstar_operator::world::{Id, Refused, World};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use proptest::prelude::*;
 use serde_json::json;
 
 /// Rounds after which a drain must have ended or say why not.
-const ROUNDS: usize = 160;
+pub(super) const ROUNDS: usize = 160;
+/// Seconds that a task may take where that matters.
+const BOUND: i64 = 30;
 
-struct Sim {
-    world: World,
+/// Who asks for an empty node.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Asks {
+    Cordon,
+    Maintenance,
+    /// Nobody, until a task is over its time.
+    Task,
+}
+
+pub(super) struct Sim {
+    pub(super) world: World,
     version: u64,
-    second: i64,
+    pub(super) second: i64,
     random: u64,
     /// A foreign budget that never lets go.
-    stubborn: bool,
+    pub(super) stubborn: bool,
+    /// Sealers say when they begin, so that tasks can be over their time.
+    slow: bool,
+    /// Tasks over their time for which somebody would not have the node cordoned.
+    forgiven: BTreeSet<String>,
     /// Sectors that the chain ever had.
-    on_chain: BTreeSet<String>,
-    evicted: usize,
+    pub(super) on_chain: BTreeSet<String>,
+    pub(super) evicted: usize,
 }
 
 impl Sim {
@@ -50,7 +68,7 @@ impl Sim {
     }
 
     /// One round: a plan of which only the first actions are done, then time goes on.
-    fn round(&mut self) {
+    pub(super) fn round(&mut self) {
         let actions = plan(&self.world, at(self.second));
         let done = if self.below(3) == 0 {
             // The operator dies, and forgets what it only remembered.
@@ -67,7 +85,7 @@ impl Sim {
         self.second += 20;
     }
 
-    fn apply(&mut self, action: Action) {
+    pub(super) fn apply(&mut self, action: Action) {
         match action {
             Action::PatchSector { id, status, .. }
             | Action::DrawTicket { id, status, .. }
@@ -107,18 +125,32 @@ impl Sim {
             }
             Action::EvictPod { id, uid, node } => self.evict(&id, &uid, &node),
             Action::CreatePod { pod } => {
-                let text = format!("{pod:?}");
-                assert!(
-                    !text.contains("node-a") || node_is_closing(&self.world, "node-a").is_none()
-                );
+                let closing = node_is_closing(&self.world, "node-a").is_some();
+                assert!(!closing || !format!("{pod:?}").contains("node-a"));
+                if self.slow {
+                    self.start(*pod);
+                }
             }
-            Action::DeletePod { id, .. } => panic!("{id} is deleted"),
+            Action::DeletePod { id, uid, .. } => {
+                assert!(self.slow, "{id} is deleted");
+                assert!(node_is_closing(&self.world, "node-a").is_none());
+                self.world.pods.bury(&id, Some(&uid));
+            }
             Action::PatchNode { id, change, .. } => self.cordon(&id, change),
             _ => {}
         }
     }
 
-    fn change(&mut self, id: &Id, change: impl FnOnce(&mut Sector)) {
+    fn start(&mut self, mut pod: Pod) {
+        let like = sealer_pod("node-a");
+        pod.status = like.status;
+        pod.spec.as_mut().unwrap().node_name = Some("node-a".into());
+        pod.metadata.uid = None;
+        self.stamp(&mut pod);
+        self.world.pods.apply(with_disks(pod, 9 << 20, 9 << 20));
+    }
+
+    pub(super) fn change(&mut self, id: &Id, change: impl FnOnce(&mut Sector)) {
         let Some(mut sector) = self.world.sectors.get(id).cloned() else {
             return;
         };
@@ -174,12 +206,60 @@ impl Sim {
     }
 
     fn cordon(&mut self, id: &Id, change: NodeChange) {
-        assert_eq!(change, NodeChange::Cordon);
+        let mark = match &change {
+            NodeChange::Cordon => Some("ours"),
+            NodeChange::CordonForTask { .. } => {
+                let late = self.late();
+                assert!(
+                    !late.is_empty() && late.is_disjoint(&self.forgiven),
+                    "{late:?}"
+                );
+                Some("task-overdue")
+            }
+            NodeChange::MarkLifted => Some("lifted"),
+            NodeChange::Unmark => None,
+            NodeChange::Uncordon => panic!("nobody ended a maintenance"),
+        };
+        assert_eq!(change == NodeChange::Cordon, !self.slow);
+        let cordons = !matches!(change, NodeChange::MarkLifted | NodeChange::Unmark);
+        self.set_cordon(id, mark, cordons);
+    }
+
+    fn set_cordon(&mut self, id: &Id, mark: Option<&str>, cordoned: bool) {
         let mut node = self.world.nodes.get(id).unwrap().clone();
-        node.spec = Some(serde_json::from_value(json!({"unschedulable": true})).unwrap());
-        node.metadata.annotations = Some([("filstar.io/cordon".into(), "ours".into())].into());
+        node.spec = Some(serde_json::from_value(json!({"unschedulable": cordoned})).unwrap());
+        let mark = mark.map(|mark| ("filstar.io/cordon".into(), mark.into()));
+        node.metadata.annotations = Some(mark.into_iter().collect());
         self.stamp(&mut node);
         self.world.nodes.apply(node);
+    }
+
+    /// Tasks over their time.
+    fn late(&self) -> BTreeSet<String> {
+        let now = at(self.second - BOUND).wall;
+        let sectors = self
+            .world
+            .sectors
+            .iter()
+            .filter_map(|(_, s)| s.status.as_ref());
+        let task = |s: &SectorStatus| {
+            let report = s
+                .sealer
+                .as_ref()
+                .filter(|r| r.started.as_ref().is_some_and(|t| t.0 <= now))?;
+            let task = s.task.as_ref().filter(|t| t.id == report.task_id)?;
+            (report.state == TaskState::Running).then(|| task.id.clone())
+        };
+        sectors.filter_map(task).collect()
+    }
+
+    /// Somebody types `kubectl uncordon node-a`.
+    pub(super) fn uncordon(&mut self) {
+        let id = Id::new("", "node-a");
+        if node_is_closing(&self.world, &id.name).is_some() {
+            self.forgiven.extend(self.late());
+            self.set_cordon(&id, Some("task-overdue"), false);
+        }
     }
 
     /// Messages land, and the head moves.
@@ -230,19 +310,38 @@ impl Sim {
             let Some(task) = status.task else { continue };
             let pod = self.world.pods.get(&Id::new(NS, &task.pod_name));
             let lives = pod.is_some_and(|p| p.metadata.uid.as_ref() == Some(&task.pod_uid));
-            if !lives || self.below(2) == 0 {
+            if !lives {
                 continue;
             }
-            let report = json!({"taskId": task.id, "state": "Succeeded", "result": {
-                "commD": COMM_D, "commR": COMM_R, "proof": "cHJvb2Y=", "store": "store-a",
-            }});
+            let report = if self.below(2) == 1 {
+                json!({"taskId": task.id, "state": "Succeeded", "result": {
+                    "commD": COMM_D, "commR": COMM_R, "proof": "cHJvb2Y=", "store": "store-a",
+                }})
+            } else if self.slow && status.sealer.is_none_or(|r| r.task_id != task.id) {
+                json!({"taskId": task.id, "state": "Running", "started": at(self.second).wall.to_string()})
+            } else {
+                continue;
+            };
             self.change(&id, |s| {
                 s.status.as_mut().unwrap().sealer = Some(serde_json::from_value(report).unwrap());
             });
         }
     }
 
-    fn view(&self) -> View {
+    /// Whether a closing node is empty or says why not, or an open one has done its work.
+    pub(super) fn is_settled(&self) -> bool {
+        if let Some(view) = view(&self.world, at(self.second), "node-a") {
+            return view.is_drained() || view.blocked.is_some();
+        }
+        let mut phases = self
+            .world
+            .sectors
+            .iter()
+            .filter_map(|(_, s)| s.status.as_ref()?.phase);
+        phases.all(|phase| phase == SectorPhase::Proving)
+    }
+
+    pub(super) fn view(&self) -> View {
         view(&self.world, at(self.second), "node-a").unwrap()
     }
 }
@@ -262,10 +361,10 @@ const PHASES: [SectorPhase; 11] = [
 ];
 
 /// A world with sectors in these phases on node-a.
-fn sim(
+pub(super) fn sim(
     phases: &[usize],
-    by_hand: bool,
-    policy: Option<&str>,
+    asks: Asks,
+    policy: &str,
     deadline: Option<i64>,
     seed: u64,
 ) -> Sim {
@@ -273,8 +372,17 @@ fn sim(
     let mut group = group();
     group.spec.pledge.mode = filstar_crds::PledgeMode::Manual;
     group.metadata.resource_version = Some("2".into());
-    if by_hand && policy == Some("Delete") {
+    if asks != Asks::Maintenance && policy == "Delete" {
         group.spec.drain.not_on_chain = filstar_crds::NotOnChain::Delete;
+    }
+    if asks == Asks::Task {
+        let phases = group.spec.lanes[0].phases.clone();
+        let timeouts = phases.into_iter().map(|phase| LaneTaskTimeout {
+            phase,
+            after: format!("{BOUND}s"),
+            then: TaskTimeoutAction::DrainNode,
+        });
+        group.spec.lanes[0].task_timeouts = timeouts.collect();
     }
     world.groups.apply(group);
     let mut sim = Sim {
@@ -283,6 +391,8 @@ fn sim(
         second: 0,
         random: seed | 1,
         stubborn: false,
+        slow: asks == Asks::Task,
+        forgiven: BTreeSet::new(),
         on_chain: BTreeSet::new(),
         evicted: 0,
     };
@@ -317,12 +427,9 @@ fn sim(
         sim.stamp(&mut one);
         sim.world.sectors.apply(one);
     }
-    if by_hand {
-        let mut node = node("node-a");
-        node.spec = Some(serde_json::from_value(json!({"unschedulable": true})).unwrap());
-        sim.stamp(&mut node);
-        sim.world.nodes.apply(node);
-    } else {
+    if asks == Asks::Cordon {
+        sim.set_cordon(&Id::new("", "node-a"), None, true);
+    } else if asks == Asks::Maintenance {
         let deadline = deadline.map(|s| at(s).wall.to_string());
         let wish = json!({
             "apiVersion": "filstar.io/v1alpha1", "kind": "SealingNode",
@@ -334,50 +441,4 @@ fn sim(
             .apply(serde_json::from_value(wish).unwrap());
     }
     sim
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_drain_ends_with_an_empty_node_or_a_reason_and_loses_nothing_on_chain(
-        phases in prop::collection::vec(0_usize..11, 0..6),
-        by_hand in any::<bool>(),
-        delete in any::<bool>(),
-        deadline in prop::option::of(1_i64..2000),
-        stubborn in prop::bool::weighted(0.2),
-        paused in prop::bool::weighted(0.2),
-        seed in any::<u64>(),
-    ) {
-        let policy = if delete { "Delete" } else { "Checkpoint" };
-        let mut sim = sim(&phases, by_hand, Some(policy), deadline, seed);
-        sim.stubborn = stubborn;
-        if paused && !phases.is_empty() {
-            sim.change(&Id::new(NS, "t01000-0"), |s| s.spec.paused = true);
-        }
-        for _ in 0..ROUNDS {
-            sim.round();
-        }
-        // A last plan that is done whole, so that what the API server says is known.
-        for action in plan(&sim.world, at(sim.second)) {
-            sim.apply(action);
-        }
-        let view = sim.view();
-        let said = view.blocked.as_ref().map(|b| b.message.clone()).unwrap_or_default();
-        prop_assert!(view.is_drained() || !said.is_empty(), "{view:#?}");
-        prop_assert!(!view.is_drained() || sim.evicted == 1);
-        for name in &sim.on_chain {
-            prop_assert!(sim.world.sectors.get(&Id::new(NS, name)).is_some(), "{name} is gone");
-        }
-        if view.is_drained() {
-            for (id, sector) in sim.world.sectors.iter() {
-                let phase = sector.status.as_ref().unwrap().phase;
-                if sim.on_chain.contains(&id.name) {
-                    prop_assert_eq!(phase, Some(SectorPhase::Proving));
-                } else {
-                    prop_assert!(!delete, "{} is left in {:?}", id, phase);
-                }
-            }
-        }
-    }
 }

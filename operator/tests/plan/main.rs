@@ -10,7 +10,9 @@
     reason = "helpers make what the fields take"
 )]
 
+mod cordons;
 mod drain;
+mod drain_ends;
 mod drain_sim;
 mod gates;
 mod gates_disks;

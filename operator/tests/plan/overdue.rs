@@ -2,9 +2,11 @@
 
 use crate::support::*;
 use filstar_crds::{
-    Count, LanePhase, LaneTaskTimeout, Sector, SectorPhase, SectorStatus, TaskKind, conditions,
+    Count, LanePhase, LaneTaskTimeout, Sector, SectorPhase, SectorStatus, TaskKind,
+    TaskTimeoutAction, conditions,
 };
-use filstar_operator::action::{Action, StatusPatch};
+use filstar_operator::action::{Action, NodeChange, StatusPatch};
+use filstar_operator::plan::drain::{Why, node_is_closing};
 use filstar_operator::plan::plan;
 use filstar_operator::status::status;
 use filstar_operator::world::World;
@@ -20,6 +22,7 @@ fn begun() -> World {
     group.spec.lanes[0].task_timeouts = vec![LaneTaskTimeout {
         phase: LanePhase::Pc1,
         after: "10m".into(),
+        then: TaskTimeoutAction::CloseLane,
     }];
     world.groups.apply(group);
     let mut node = node("node-a");
@@ -137,4 +140,141 @@ fn a_group_names_its_tasks_over_their_time() {
     let (is, text) = on_time(&world);
     assert_eq!(is, "False");
     assert!(text.starts_with("t01000-0: PC1 on pod "), "{text}");
+}
+
+/// The same, and the lane asks for a node with such a task to be emptied.
+pub(super) fn draining() -> World {
+    let mut world = begun();
+    let mut group = world.groups.get(&id("g")).unwrap().clone();
+    group.metadata.resource_version = Some("3".into());
+    group.spec.lanes[0].task_timeouts[0].then = TaskTimeoutAction::DrainNode;
+    world.groups.apply(group);
+    world
+}
+
+/// What a plan does to cordons, by node.
+pub(super) fn cordons(actions: &[Action]) -> Vec<(&str, &NodeChange)> {
+    let all = actions.iter().filter_map(|a| match a {
+        Action::PatchNode { id, change, .. } => Some((id.name.as_str(), change)),
+        _ => None,
+    });
+    all.collect()
+}
+
+/// A Node as it is after a cordon, or without one.
+pub(super) fn cordon(world: &mut World, name: &str, mark: Option<(&str, &str)>, cordoned: bool) {
+    let of = filstar_operator::world::Id::new("", name);
+    let mut node = world.nodes.get(&of).unwrap().clone();
+    let version: u64 = node
+        .metadata
+        .resource_version
+        .take()
+        .unwrap()
+        .parse()
+        .unwrap();
+    node.metadata.resource_version = Some((version + 1).to_string());
+    let notes =
+        mark.map(|(mark, why)| json!({"filstar.io/cordon": mark, "filstar.io/cordon-reason": why}));
+    node.metadata.annotations = serde_json::from_value(json!(notes)).unwrap();
+    node.spec = serde_json::from_value(json!({"unschedulable": cordoned})).unwrap();
+    world.nodes.apply(node);
+}
+
+#[test]
+fn a_task_over_its_time_cordons_its_node_where_its_lane_says_so() {
+    assert_eq!(cordons(&plan(&begun(), at(600))), []);
+    let world = draining();
+    assert_eq!(cordons(&plan(&world, at(599))), []);
+    let actions = plan(&world, at(600));
+    let [("node-a", NodeChange::CordonForTask { task })] = cordons(&actions)[..] else {
+        panic!("{actions:#?}")
+    };
+    assert!(
+        task.starts_with("PC1 of sector ns/t01000-0, begun ")
+            && task.ends_with("ran longer than the 10m that lane seal allows"),
+        "{task}"
+    );
+    let said = of(&actions, "t01000-0").unwrap();
+    let (_, _, text) = condition(&said, conditions::TASK_OVERDUE).unwrap();
+    assert!(text.contains("uncordon it when it is mended"), "{text}");
+}
+
+#[test]
+fn a_cordon_for_a_task_empties_the_node_and_says_whose_it_is_when_the_task_is_gone() {
+    let mut world = draining();
+    cordon(
+        &mut world,
+        "node-a",
+        Some(("task-overdue", "PC1 of x ran too long")),
+        true,
+    );
+    let why = node_is_closing(&world, "node-a").unwrap();
+    assert_eq!(why, Why::TaskOverdue("PC1 of x ran too long".into()));
+    let actions = plan(&world, at(600));
+    assert_eq!(cordons(&actions), []);
+    let first = of(&actions, "t01000-0").unwrap();
+    assert_eq!((&first.task, reason(&first)), (&None, "NodeMaintenance"));
+    let ready = condition(&first, conditions::READY).unwrap();
+    assert!(
+        ready.2.contains("PC1 of x ran too long") && ready.2.contains("kubectl uncordon node-a"),
+        "{}",
+        ready.2
+    );
+    follow(&mut world, &actions, "3");
+    for second in [601, 6000] {
+        let actions = plan(&world, at(second));
+        assert_eq!(cordons(&actions), [], "it outlives the task");
+    }
+}
+
+#[test]
+fn a_person_who_uncordons_the_node_is_heeded_for_that_task() {
+    let mut world = draining();
+    cordon(&mut world, "node-a", Some(("task-overdue", "x")), false);
+    assert_eq!(
+        cordons(&plan(&world, at(600))),
+        [("node-a", &NodeChange::MarkLifted)]
+    );
+    cordon(&mut world, "node-a", Some(("lifted", "")), false);
+    assert_eq!(cordons(&plan(&world, at(600))), []);
+    assert_eq!(node_is_closing(&world, "node-a"), None);
+    let mut ended = world.sectors.get(&id("t01000-0")).unwrap().clone();
+    ended.status.as_mut().unwrap().task = None;
+    ended.metadata.resource_version = Some("5".into());
+    world.sectors.apply(ended);
+    assert_eq!(
+        cordons(&plan(&world, at(600))),
+        [("node-a", &NodeChange::Unmark)]
+    );
+}
+
+#[test]
+fn slow_nodes_are_emptied_one_at_a_time() {
+    let mut world = draining();
+    world.nodes.apply(node("node-b"));
+    let pod = sealer_pod("node-b");
+    let mut second = world.sectors.get(&id("t01000-0")).unwrap().clone();
+    second.metadata.name = Some("t01000-2".into());
+    second.metadata.uid = Some("uid-2".into());
+    let status = second.status.as_mut().unwrap();
+    status.binding.as_mut().unwrap().node = "node-b".into();
+    let task = status.task.as_mut().unwrap();
+    (task.pod_name, task.pod_uid) = (
+        pod.metadata.name.clone().unwrap(),
+        pod.metadata.uid.clone().unwrap(),
+    );
+    world.pods.apply(pod);
+    world.sectors.apply(second);
+    let nodes = |world: &World| -> Vec<String> {
+        let actions = plan(world, at(600));
+        cordons(&actions)
+            .iter()
+            .map(|(node, _)| (*node).to_owned())
+            .collect()
+    };
+    assert_eq!(nodes(&world), ["node-a"]);
+    cordon(&mut world, "node-a", Some(("task-overdue", "x")), true);
+    assert_eq!(nodes(&world), [""; 0]);
+    cordon(&mut world, "node-a", Some(("lifted", "")), false);
+    assert_eq!(nodes(&world), ["node-b"]);
 }

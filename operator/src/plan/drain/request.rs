@@ -6,6 +6,7 @@ use std::fmt;
 use filstar_crds::{NotOnChain, SealingGroup};
 use jiff::Timestamp;
 
+use super::cordon;
 use crate::world::{Id, Now, World, unwell};
 
 /// Why a node takes no new work.
@@ -15,6 +16,8 @@ pub enum Why {
     Maintenance(Option<String>),
     /// The Node is cordoned.
     Cordoned,
+    /// We cordoned it, since a task on it was over its time: which one, in words.
+    TaskOverdue(String),
 }
 
 impl Why {
@@ -24,6 +27,9 @@ impl Why {
             Self::Maintenance(Some(reason)) => format!("node {node} is in maintenance: {reason}"),
             Self::Maintenance(None) => format!("node {node} is in maintenance"),
             Self::Cordoned => format!("node {node} is cordoned"),
+            Self::TaskOverdue(task) => format!(
+                "node {node} is cordoned by Filstar, since {task} (when it is mended: kubectl uncordon {node})"
+            ),
         }
     }
 }
@@ -34,6 +40,7 @@ impl fmt::Display for Why {
             Self::Maintenance(Some(reason)) => write!(f, "the node is in maintenance: {reason}"),
             Self::Maintenance(None) => f.write_str("the node is in maintenance"),
             Self::Cordoned => f.write_str("the node is cordoned"),
+            Self::TaskOverdue(task) => write!(f, "the node is cordoned by Filstar, since {task}"),
         }
     }
 }
@@ -129,8 +136,8 @@ pub fn request(world: &World, node: &str) -> Option<Request> {
 fn request_at(world: &World, id: &Id) -> Option<Request> {
     maintenance(world, id).or_else(|| {
         let node = world.nodes.get(id)?;
-        is_cordoned(node).then_some(Request {
-            why: Why::Cordoned,
+        is_cordoned(node).then(|| Request {
+            why: cordon::task(node).map_or(Why::Cordoned, |task| Why::TaskOverdue(task.to_owned())),
             deadline: None,
             not_on_chain: None,
         })

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use super::mounts::{Mounts, mounts};
 use crate::plan::drain::Closing;
 use crate::plan::fleet::{Fleet, amount};
+use crate::world::node::not_ready;
 use crate::world::{Id, World, pod, selects};
 
 /// One node that the group's selector names.
@@ -102,19 +103,6 @@ pub(in crate::plan) fn passing(closing: &Closing, name: &str, node: &Node) -> Op
     let request = closing.get(name).map(|request| request.why.to_string());
     let unwell = || Some(format!("the node is unwell: {}", closing.unwell(name)?));
     request.or_else(|| not_ready(node)).or_else(unwell)
-}
-
-fn not_ready(node: &Node) -> Option<String> {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let ready = conditions.and_then(|c| c.iter().find(|c| c.type_ == "Ready"));
-    match ready {
-        Some(c) if c.status == "True" => None,
-        Some(c) => Some(format!(
-            "the node is not ready: {}",
-            c.reason.as_deref().unwrap_or("?")
-        )),
-        None => Some("the node has not reported yet".into()),
-    }
 }
 
 /// What keeps pods away until somebody changes the node or the group.

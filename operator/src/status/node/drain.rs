@@ -54,6 +54,7 @@ fn say_view(say: &mut Say<'_>, node: &str, view: &View, unsure: bool) {
     let reason = match view.request.why {
         Why::Maintenance(_) => "Maintenance",
         Why::Cordoned => "Cordoned",
+        Why::TaskOverdue(_) => "TaskOverdue",
     };
     let why = view.request.why.of(node);
     let needing = view.sectors.iter().filter(|s| s.claim.needs_pods()).count();

@@ -106,7 +106,66 @@ async fn maintenance(s: &Scenario, node: &str) -> anyhow::Result<()> {
         ensure!(!task.from_scratch, "sector {number} began anew");
     }
     s.say("the sectors go on where they were stopped");
+    slow(s, node).await?;
     books::check(s, &[0]).await
+}
+
+/// Sector 2 computes for too long: the node is emptied for it, and stays so until somebody uncordons it.
+async fn slow(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    let bound = async |operation: Value| {
+        let patch = json!([operation]).to_string();
+        let group = [
+            "-n",
+            &s.namespace,
+            "patch",
+            "sealinggroup",
+            "e2e",
+            "--type=json",
+            "-p",
+            &patch,
+        ];
+        must_kubectl(&group, "").await
+    };
+    let path = "/spec/lanes/0/taskTimeouts";
+    let second = json!([{"phase": "PC1", "after": "1s", "then": "DrainNode"}]);
+    bound(json!({"op": "add", "path": path, "value": second})).await?;
+    let name = s.sector_name(2);
+    wait_until("the node is cordoned for a task", MINUTES, async || {
+        let found = object("node", node).await?;
+        let notes = &found["metadata"]["annotations"];
+        let named = notes["filstar.io/cordon-reason"]
+            .as_str()
+            .is_some_and(|why| why.contains(&name));
+        let ours = notes["filstar.io/cordon"] == "task-overdue";
+        Ok((ours && named && found["spec"]["unschedulable"] == true).then_some(()))
+    })
+    .await?;
+    die(s, "the node is cordoned for a task").await?;
+    for number in [1, 2] {
+        s.sector_until(number, "waits for its node", waits).await?;
+    }
+    condition_is(node, conditions::DRAINED, "True").await?;
+    let drained = object("sealingnode", node).await?["status"]["conditions"].to_string();
+    ensure!(
+        drained.contains("TaskOverdue") && drained.contains(&format!("kubectl uncordon {node}")),
+        "{drained}"
+    );
+    let found = object("node", node).await?;
+    ensure!(
+        found["spec"]["unschedulable"] == true,
+        "the cordon went with the task"
+    );
+    bound(json!({"op": "remove", "path": path})).await?;
+    must_kubectl(&["uncordon", node], "").await?;
+    wait_until("the mark of the cordon is gone", MINUTES, async || {
+        let found = object("node", node).await?;
+        Ok(found["metadata"]["annotations"]["filstar.io/cordon"]
+            .is_null()
+            .then_some(()))
+    })
+    .await?;
+    s.say("the node was emptied for a slow task, and a person gave it back");
+    Ok(())
 }
 
 async fn by_hand(s: &Scenario, node: &str) -> anyhow::Result<()> {
