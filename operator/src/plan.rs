@@ -68,7 +68,7 @@ impl Planner {
         let books = self.books.insert(Books {
             key: bookings::Key::of(world),
             bookings: Bookings::of(world, &self.fleet),
-            ledger: pledge::Ledger::with(world, &readings),
+            ledger: pledge::Ledger::with(world, &readings, self.fleet.closing()),
             readings,
         });
         everything(world, now, &self.fleet, books)
@@ -77,14 +77,14 @@ impl Planner {
     /// The same, but the books are kept and only what changed, or was booked by a plan that may have come to nothing,
     /// is entered again. They are opened anew when pods got other places, or the spec of a Miner or group changed.
     pub fn whole(&mut self, world: &World, now: Now, changes: &Changes) -> Vec<Action> {
-        let moved = self.fleet.update(world);
+        let moved = self.books.is_none() || self.fleet.renew(world, &changes.pods);
         match &mut self.books {
             Some(books) if !moved && books.key == bookings::Key::of(world) => {
                 books.bookings.renew(world, &self.fleet, changes);
                 for id in &changes.pods {
                     books.readings.note(world, id);
                 }
-                books.ledger = pledge::Ledger::with(world, &books.readings);
+                books.ledger = pledge::Ledger::with(world, &books.readings, self.fleet.closing());
                 everything(world, now, &self.fleet, books)
             }
             Some(_) | None => self.full(world, now),
@@ -105,6 +105,7 @@ impl Planner {
         } = books;
         let mut again: BTreeSet<Id> = changes.sectors.clone();
         for id in &changes.pods {
+            self.fleet.note_pod(world, id);
             readings.note(world, id);
             let (touched, place) = bookings.note_pod(world, &self.fleet, id, world.pods.get(id));
             again.extend(touched);

@@ -87,7 +87,7 @@ impl Bookings {
     /// Counts the unfinished tasks of the world.
     pub(super) fn of(world: &World, fleet: &Fleet) -> Self {
         let mut bookings = Self {
-            closing: Closing::of(world),
+            closing: fleet.closing().clone(),
             ..Self::default()
         };
         for (id, miner) in world.miners.iter() {
@@ -120,7 +120,7 @@ impl Bookings {
                 shelf.look_at_chain(world, id, group);
             }
         }
-        self.closing = Closing::of(world);
+        self.closing = fleet.closing().clone();
         self.waiting.clear();
         self.exhausted.clear();
     }

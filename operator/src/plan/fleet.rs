@@ -3,7 +3,7 @@
 //! Older groups come first, so that a new one never takes from those that run. A group whose lanes do not all fit on a
 //! node gets nothing there, since a sector never leaves its node; what it would have taken goes to the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use filstar_crds::{
     Backend, Count, Lane, SealingGroup, annotations, labels, parse_bytes, parse_millicpus,
@@ -28,6 +28,10 @@ pub(super) const GPU: &str = "nvidia.com/gpu";
 pub struct Fleet {
     nodes: BTreeMap<String, OnNode>,
     pods: BTreeMap<Id, Planned>,
+    /// Pods that bind themselves, each with its node and what it holds there.
+    held: BTreeMap<Id, (String, Held)>,
+    /// Nodes that shall be empty.
+    closing: Closing,
 }
 
 /// What was planned for one node, and from what.
@@ -88,10 +92,43 @@ impl Fleet {
 
     /// Plans the nodes anew of which something changed. Returns whether their pods did.
     pub fn update(&mut self, world: &World) -> bool {
+        self.held.clear();
+        for (id, pod) in world.pods.iter() {
+            self.held
+                .extend(holds(id, pod).map(|hold| (id.clone(), hold)));
+        }
+        self.replan(world)
+    }
+
+    /// The same, when no pods but these changed since.
+    pub(super) fn renew(&mut self, world: &World, pods: &BTreeSet<Id>) -> bool {
+        for id in pods {
+            self.note_pod(world, id);
+        }
+        self.replan(world)
+    }
+
+    /// Reads again what one pod holds.
+    pub(super) fn note_pod(&mut self, world: &World, id: &Id) {
+        match world.pods.get(id).and_then(|pod| holds(id, pod)) {
+            Some(hold) => drop(self.held.insert(id.clone(), hold)),
+            None => drop(self.held.remove(id)),
+        }
+    }
+
+    /// Nodes that shall be empty.
+    pub(super) fn closing(&self) -> &Closing {
+        &self.closing
+    }
+
+    fn replan(&mut self, world: &World) -> bool {
         let mut moved = false;
         let tenants = tenants(world);
-        let closing = Closing::of(world);
-        let mut held = held(world);
+        self.closing = Closing::of(world);
+        let mut held: BTreeMap<&str, Vec<Held>> = BTreeMap::new();
+        for (node, hold) in self.held.values() {
+            held.entry(node).or_default().push(hold.clone());
+        }
         // Nodes, what their agents say and what is known of them have the same order: all are gone through once.
         let mut told = world.sealing_nodes.iter().peekable();
         let mut known = self.nodes.iter().peekable();
@@ -114,7 +151,7 @@ impl Fleet {
                     .and_then(|(_, object)| object.resource_version()),
                 tenants: here.iter().map(|t| t.key()).collect(),
                 held: held.remove(id.name.as_str()).unwrap_or_default(),
-                pause: passing(&closing, &id.name, node),
+                pause: passing(&self.closing, &id.name, node),
             };
             let same = before.map_or(here.is_empty(), |(_, known)| known.key == key);
             if !same {
@@ -320,23 +357,12 @@ fn tenants(world: &World) -> Vec<Tenant<'_>> {
     tenants
 }
 
-/// What pods hold that bind themselves, by node.
-fn held(world: &World) -> BTreeMap<&str, Vec<Held>> {
-    let mut held: BTreeMap<&str, Vec<Held>> = BTreeMap::new();
-    for (id, pod) in world.pods.iter() {
-        let Some((node, hold)) = holds(id, pod) else {
-            continue;
-        };
-        // A pod that leaves may still compute.
-        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        if !matches!(phase, Some("Failed" | "Succeeded")) {
-            held.entry(node).or_default().push(hold);
-        }
+/// What a pod holds that binds itself, and where. One that leaves may still compute.
+fn holds(id: &Id, pod: &Pod) -> Option<(String, Held)> {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    if matches!(phase, Some("Failed" | "Succeeded")) {
+        return None;
     }
-    held
-}
-
-fn holds<'a>(id: &Id, pod: &'a Pod) -> Option<(&'a str, Held)> {
     let cpus = parse_cpus(pod.annotations().get(annotations::CPUS)?)?;
     let index = pod.annotations().get(annotations::INDEX)?.parse().ok()?;
     let group = pod.labels().get(labels::GROUP)?;
@@ -346,7 +372,7 @@ fn holds<'a>(id: &Id, pod: &'a Pod) -> Option<(&'a str, Held)> {
         index,
         cpus,
     };
-    Some((pod::node(pod)?, held))
+    Some((pod::node(pod)?.to_owned(), held))
 }
 
 /// What a node has, and whether its agent told so.

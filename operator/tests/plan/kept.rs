@@ -1,6 +1,7 @@
 //! Books that are kept from plan to plan say the same as books that are opened anew, whatever changed in between, and
 //! whether what plans asked for was done or lost.
 
+use crate::places::{ALL, inventory, lanes, large_node, running};
 use crate::support::*;
 use filstar_crds::{Count, SealingGroup, Sector, SectorPhase, finalizers, labels};
 use filstar_operator::action::Action;
@@ -198,6 +199,40 @@ fn report(sector: &mut Sector) {
         let result = json!({"commD": COMM_D, "commR": COMM_R, "proof": "cHJvb2Y="});
         let report = json!({"taskId": task.id, "state": "Succeeded", "result": result});
         status.sealer = Some(serde_json::from_value(report).unwrap());
+    }
+}
+
+/// One pod binds itself, to other CPUs than a plan would choose: as after a change of its lanes.
+#[test]
+fn kept_plans_know_what_a_pod_holds_that_came_since() {
+    for alone in [false, true] {
+        let mut world = large_node();
+        world.sealing_nodes.apply(inventory("node-a"));
+        let lane =
+            json!([{"name": "seal", "phases": ALL, "cpus": 2, "memory": "8Gi", "coreGroups": {}}]);
+        lanes(&mut world, lane, "Agent");
+        drop(world.take_changes());
+        let mut kept = Planner::default();
+        let made = kept
+            .full(&world, at(0))
+            .into_iter()
+            .find_map(|action| match action {
+                Action::CreatePod { pod } => Some(*pod),
+                _ => None,
+            });
+        let mut pod = running(made.unwrap());
+        let chosen = pod
+            .annotations_mut()
+            .insert("filstar.io/cpus".into(), "2-3".into());
+        assert_eq!(chosen.as_deref(), Some("6-7"));
+        world.pods.apply(pod);
+        let mut changes = world.take_changes();
+        if alone {
+            kept.changed(&world, at(0), &changes);
+            changes = world.take_changes();
+        }
+        let actions = kept.whole(&world, at(0), &changes);
+        assert_eq!(actions, Planner::default().full(&world, at(0)));
     }
 }
 

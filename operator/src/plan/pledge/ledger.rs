@@ -53,16 +53,15 @@ pub(super) struct Asking<'a> {
 impl Ledger {
     /// What the world has booked.
     pub fn of(world: &World) -> Self {
-        Self::with(world, &Readings::of(world))
+        Self::with(world, &Readings::of(world), &Closing::of(world))
     }
 
-    /// The same, with what the sealers say, which the caller keeps.
-    pub(in crate::plan) fn with(world: &World, readings: &Readings) -> Self {
+    /// The same, with what the sealers say and which nodes shall be empty, which the caller keeps.
+    pub(in crate::plan) fn with(world: &World, readings: &Readings, closing: &Closing) -> Self {
         let scratch = Scratch::of(world, readings);
-        let closing = Closing::of(world);
         let reach = Reach::of(world, readings);
         let nodes = |(id, group): (&Id, &SealingGroup)| {
-            let mut nodes = Nodes::of(world, id, group, (&closing, &reach), readings);
+            let mut nodes = Nodes::of(world, id, group, (closing, &reach), readings);
             scratch.note(group, &mut nodes);
             (id.clone(), nodes)
         };

@@ -3,7 +3,7 @@
 //! What is used is measured by the sealers; what is booked is what bound sectors have yet to write. Folders on the same
 //! device share its space, whichever groups use them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use filstar_crds::{SealProofName, SealingGroup};
 
@@ -23,14 +23,14 @@ const NAMED: usize = 3;
 pub(super) struct Scratch {
     rooms: Vec<Room>,
     /// Which of them a folder of a node is on.
-    folders: BTreeMap<String, BTreeMap<String, usize>>,
+    folders: HashMap<String, BTreeMap<String, usize>>,
 }
 
 impl Scratch {
     /// What the sealers of all groups say.
     pub(super) fn of(world: &World, readings: &Readings) -> Self {
         let mut this = Self::default();
-        let mut devices: BTreeMap<(&str, u64), usize> = BTreeMap::new();
+        let mut devices: HashMap<(&str, u64), usize> = HashMap::new();
         for reading in readings.iter() {
             let Some(disk) = reading.disks.as_ref().and_then(|d| d.scratch.as_ref()) else {
                 continue;
