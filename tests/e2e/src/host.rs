@@ -1,10 +1,11 @@
 //! What this machine's kernel says: processes of pods, their CPUs and memory; and folders for pods.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 /// User of all our pods.
 const POD_USER: u32 = 65532;
@@ -76,6 +77,22 @@ pub fn cpus(pid: u32) -> anyhow::Result<String> {
     status_field(pid, "Cpus_allowed_list:")
 }
 
+/// CPUs that the kernel lets the threads of a process use: one list if they are all bound alike.
+///
+/// # Errors
+/// When the process is gone.
+pub fn cpus_of_threads(pid: u32) -> anyhow::Result<BTreeSet<String>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
+    // Threads come and go while we look.
+    let lists = threads.flatten().filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("status")).ok()?;
+        field(&text, "Cpus_allowed_list:").map(str::to_owned)
+    });
+    let lists: BTreeSet<String> = lists.collect();
+    ensure!(!lists.is_empty(), "process {pid} has no threads");
+    Ok(lists)
+}
+
 /// CPUs of the cpuset cgroup of a process, where the kernel shows them.
 ///
 /// # Errors
@@ -121,10 +138,14 @@ pub fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
 
 fn status_field(pid: u32, name: &str) -> anyhow::Result<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let value = text.lines().find_map(|l| l.strip_prefix(name));
-    value
-        .map(|v| v.trim().to_owned())
+    field(&text, name)
+        .map(str::to_owned)
         .with_context(|| format!("process {pid} has no {name}"))
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = status.lines();
+    lines.find_map(|l| l.strip_prefix(name)).map(str::trim)
 }
 
 /// Ends a process as a crash would.
@@ -186,7 +207,8 @@ mod tests {
     #[test]
     fn this_process_has_cpus_and_memory() {
         let pid = std::process::id();
-        assert!(!cpus(pid).unwrap().is_empty());
+        let own = cpus(pid).unwrap();
+        assert!(!own.is_empty() && cpus_of_threads(pid).unwrap().contains(&own));
         assert!(resident_bytes(pid).unwrap() > 100_000);
     }
 }

@@ -1,14 +1,16 @@
-//! GPUs that do not exist, given away by a real kubelet: aligned when they can be, and no storm when they cannot.
-//! Nothing is sealed here.
+//! GPUs that do not exist, given away by a real kubelet: aligned when they can be, and no storm when they cannot. And
+//! core groups that do not exist: two sealers of a node bind themselves to one each. Nothing is sealed here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use filstar_crds::{Refusal, SealingGroup};
+use filstar_crds::{Refusal, SealingGroup, SealingNode, labels};
 use filstar_e2e::cluster::{must_kubectl, must_run};
-use filstar_e2e::nodes::Need;
-use filstar_e2e::{Scenario, Setup, host, scenario, wait_until};
+use filstar_e2e::nodes::{NODES, Need};
+use filstar_e2e::{Scenario, Setup, host, invariants, operator, scenario, wait_until};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -22,14 +24,18 @@ fn setup() -> Setup {
     }
 }
 
+/// A command of the local cluster about a node.
+async fn cluster(command: &str, node: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cluster");
+    let program = program.join(command);
+    let program = program.to_str().context("a path that is no text")?;
+    let arguments = [&[node], arguments].concat();
+    must_run(program, &arguments, "").await.map(drop)
+}
+
 /// Gives the scenario's node these GPUs (`ID@NUMA`), or takes all away.
 async fn gpus(s: &Scenario, gpus: &[&str]) -> anyhow::Result<()> {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cluster/gpus");
-    let program = program.to_str().context("a path that is no text")?;
-    let arguments: Vec<&str> = std::iter::once(s.nodes[0])
-        .chain(gpus.iter().copied())
-        .collect();
-    must_run(program, &arguments, "").await.map(drop)
+    cluster("gpus", s.nodes[0], gpus).await
 }
 
 /// A group with one pod of one CPU and one GPU.
@@ -61,11 +67,125 @@ async fn told(s: &Scenario) -> anyhow::Result<SealingGroup> {
 fn e2e_a_gpu_is_aligned_with_the_cpus_and_a_far_one_makes_no_storm() {
     scenario(setup(), async |s: &Scenario| {
         s.apply("miner.yaml", &[("lastNumber", "0")]).await?;
-        let result = body(s).await;
+        // Refusals take their time: the other node has nothing to do meanwhile.
+        let others = NODES.iter().find(|node| **node != s.nodes[0]);
+        let (aligned, apart) = tokio::join!(body(s), core_groups(s, others.context("one node")?));
         // The node is everybody's: whatever happened, its GPUs go.
         let cleared = gpus(s, &[]).await;
-        result.and(cleared)
+        aligned.and(apart).and(cleared)
     });
+}
+
+/// Two core groups of one CPU each, in words of hwloc.
+const TWO: &str = "HWLOC_SYNTHETIC=pack:1 [numa(memory=16GB)] l3:2 core:1 pu:1";
+/// As before.
+const NONE: &str = "HWLOC_SYNTHETIC-";
+
+async fn core_groups(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    let before = groups_of(node).await?;
+    let (cpus, agents) = tokio::join!(cluster("cpus", node, &["all"]), agents_are_told(TWO));
+    let result = match cpus.and(agents) {
+        Ok(()) => two_sealers(s, node).await,
+        error => error,
+    };
+    // Agents and kubelet are everybody's.
+    let (cpus, agents) = tokio::join!(cluster("cpus", node, &["own"]), agents_are_told(NONE));
+    result.and(cpus).and(agents)?;
+    let what = "both nodes have the core groups that they had";
+    wait_until(what, MINUTES, async || {
+        let (a, b) = (groups_of(NODES[0]).await?, groups_of(NODES[1]).await?);
+        Ok((a == before && b == before).then_some(()))
+    })
+    .await
+}
+
+/// Restarts all agents with this in their environment.
+async fn agents_are_told(what: &str) -> anyhow::Result<()> {
+    const AGENTS: [&str; 3] = ["-n", operator::NAMESPACE, "daemonset/filstar-agent"];
+    let [n, namespace, agents] = AGENTS;
+    must_kubectl(&[n, namespace, "set", "env", agents, what], "").await?;
+    let rollout = ["rollout", "status", agents, "--timeout=2m"];
+    must_kubectl(&[&[n, namespace], &rollout[..]].concat(), "")
+        .await
+        .map(drop)
+}
+
+/// Core groups that a node's agent sees.
+async fn groups_of(node: &str) -> anyhow::Result<usize> {
+    let text = must_kubectl(&["get", "sealingnode", node, "-o", "json"], "").await?;
+    let object: SealingNode = serde_json::from_str(&text)?;
+    let inventory = object.status.and_then(|s| s.inventory);
+    Ok(inventory.context("no inventory yet")?.core_groups.len())
+}
+
+/// Two pods of one lane, each bound to a core group of its own by the kernel's word.
+async fn two_sealers(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    let what = "the agent tells of two core groups";
+    wait_until(what, MINUTES, async || {
+        Ok((groups_of(node).await? == 2).then_some(()))
+    })
+    .await?;
+    let group = json!({
+        "apiVersion": "filstar.io/v1alpha1",
+        "kind": "SealingGroup",
+        "metadata": {"name": "pair", "namespace": s.namespace},
+        "spec": {
+            "minerRef": {"name": "e2e"},
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "scratch": {"hostPath": s.folder.join("scratch"), "parametersPath": "/var/lib/filstar/params"},
+            "placement": {"backend": "Agent"},
+            "lanes": [{
+                "name": "seal", "cpus": 1, "coreGroups": {"skipFirst": false}, "pods": 2, "memory": "1Gi",
+                "phases": ["AddPiece", "PC1", "PC2", "C1", "C2", "Finalize"],
+            }],
+        },
+    });
+    must_kubectl(&["apply", "-f", "-"], &group.to_string()).await?;
+    let what = "both pods have proven their core groups";
+    let told = wait_until(what, MINUTES, async || {
+        let group: SealingGroup = s.cluster.must(&s.namespace, "pair").await?;
+        let pods = group.status.unwrap_or_default().pods;
+        let proven = pods.iter().filter(|p| p.pinned == Some(true)).count();
+        Ok((proven == 2 && pods.len() == 2).then_some(pods))
+    })
+    .await?;
+    for pod in &told {
+        let (why, placement) = (pod.why.as_deref(), pod.placement.as_deref());
+        s.say(&format!(
+            "{}: {}",
+            why.unwrap_or("?"),
+            placement.unwrap_or("?")
+        ));
+        ensure!(pod.node == node, "{pod:?}");
+    }
+    let mut lists = Vec::new();
+    for pod in pair(s).await? {
+        let uid = pod.uid().context("no uid")?;
+        let process = host::process(&uid, "sealer-pod", Some("seal"))?;
+        lists.push(host::cpus_of_threads(process.pid)?);
+    }
+    let one = |cpu: &str| BTreeSet::from([cpu.to_owned()]);
+    lists.sort();
+    ensure!(
+        lists == [one("0"), one("1")],
+        "the kernel lets their threads use {lists:?}"
+    );
+    let found = invariants::check(&s.audit.events(&s.namespace)?, Timestamp::MIN)?;
+    ensure!(
+        found.placements >= 2 && found.violations.is_empty(),
+        "{found:?}"
+    );
+    s.say("two sealers on one node, a core group each");
+    must_kubectl(&["-n", &s.namespace, "delete", "sealinggroup", "pair"], "").await?;
+    wait_until("both pods are gone", MINUTES, async || {
+        Ok(pair(s).await?.is_empty().then_some(()))
+    })
+    .await
+}
+
+async fn pair(s: &Scenario) -> anyhow::Result<Vec<Pod>> {
+    let label = format!("{}=pair", labels::GROUP);
+    s.cluster.list(&s.namespace, &label).await
 }
 
 async fn body(s: &Scenario) -> anyhow::Result<()> {
