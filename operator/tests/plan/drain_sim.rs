@@ -234,23 +234,21 @@ impl Sim {
         self.world.nodes.apply(node);
     }
 
-    /// Tasks over their time.
+    /// Tasks over their time. A task's id is its sector's own.
     fn late(&self) -> BTreeSet<String> {
         let now = at(self.second - BOUND).wall;
-        let sectors = self
-            .world
-            .sectors
-            .iter()
-            .filter_map(|(_, s)| s.status.as_ref());
-        let task = |s: &SectorStatus| {
-            let report = s
+        let task = |(id, sector): (&Id, &Sector)| {
+            let status = sector.status.as_ref()?;
+            let report = status
                 .sealer
                 .as_ref()
                 .filter(|r| r.started.as_ref().is_some_and(|t| t.0 <= now))?;
-            let task = s.task.as_ref().filter(|t| t.id == report.task_id)?;
-            (report.state == TaskState::Running).then(|| task.id.clone())
+            let task = status.task.as_ref().filter(|t| t.id == report.task_id)?;
+            // Files of a sector that is deleted have no bound.
+            let bounded = report.state == TaskState::Running && task.kind != TaskKind::Remove;
+            bounded.then(|| format!("{id} {}", task.id))
         };
-        sectors.filter_map(task).collect()
+        self.world.sectors.iter().filter_map(task).collect()
     }
 
     /// Somebody types `kubectl uncordon node-a`.

@@ -140,17 +140,33 @@ async fn kill_sealer(s: &Scenario, death: Death) -> anyhow::Result<u32> {
 }
 
 #[test]
-fn e2e_sectors_on_one_core_are_proven_once_when_chain_and_api_server_are_restarted() {
+fn e2e_sector_is_proven_once_when_the_chain_is_restarted() {
     let setup = Setup {
         signs: Signs::Node,
+        ..Setup::new("chain-restarted", 1220)
+    };
+    scenario(setup, async |s: &Scenario| {
+        s.seal(1, &json!({})).await?;
+        s.sector_until(0, "pre-committing", phase_is(SectorPhase::PreCommitting))
+            .await?;
+        s.restart_devnet().await?;
+        s.sector_until(0, "computes its SNARK", computes_c2).await?;
+        s.restart_devnet().await?;
+        s.proving(&[0]).await?;
+        books::check(s, &[0]).await
+    });
+}
+
+#[test]
+fn e2e_sectors_on_one_core_are_proven_once_when_the_api_server_is_restarted() {
+    let setup = Setup {
         together: 2,
-        ..Setup::new("restarted", 1220)
+        ..Setup::new("api-restarted", 1230)
     };
     scenario(setup, async |s: &Scenario| {
         s.seal(2, &json!({})).await?;
         s.sector_until(0, "pre-committing", phase_is(SectorPhase::PreCommitting))
             .await?;
-        s.restart_devnet().await?;
         restart_api_server(s).await?;
         wait_until("one of them computes its SNARK", MINUTES, async || {
             let all = [s.sector(0).await?, s.sector(1).await?];
@@ -158,7 +174,6 @@ fn e2e_sectors_on_one_core_are_proven_once_when_chain_and_api_server_are_restart
             Ok(one.then_some(()))
         })
         .await?;
-        s.restart_devnet().await?;
         restart_api_server(s).await?;
         hashed_together(s).await?;
         s.proving(&[0, 1]).await?;
