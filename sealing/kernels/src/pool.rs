@@ -332,11 +332,11 @@ impl Drop for Holder {
 /// Over what was there, and of the same length: a full disk does not keep it from saying what it holds.
 fn write(file: &mut File, h: &Holding) -> io::Result<()> {
     let inside = u8::from(h.inside);
-    let mut text = format!(
+    let held = format!(
         "{:20} {:20} {:20} {:20} {inside}",
         h.layer, h.growing, h.wants, h.turn
     );
-    text += &format!(" {:016x}\n", check(text.as_bytes()));
+    let text = format!("{held} {:016x}\n", check(held.as_bytes()));
     file.rewind()?;
     file.write_all(text.as_bytes())?;
     file.set_len(text.len() as u64)
