@@ -196,7 +196,7 @@ impl Applier {
                 changes: Vec::new(),
                 result: self.ensure_access(&namespace).await,
             },
-            Action::CreatePod { pod } => self.make_pod(*pod).await,
+            Action::CreatePod { pod } => Box::pin(self.make_pod(*pod)).await,
             Action::DeletePod { id, uid, reason } => {
                 Applied::of(self.delete_pod(&id, &uid, &reason).await)
             }

@@ -158,7 +158,7 @@ impl Pod {
                 self.waiting += sectors;
             }
             Step::End(kind) if *kind != Kind::Pc1 => self.load.remove(*kind),
-            _ => {}
+            Step::Ask(_) | Step::Start(_) | Step::Label(_) | Step::Kill(_) | Step::End(_) => {}
         }
     }
 

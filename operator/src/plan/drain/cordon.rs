@@ -85,13 +85,13 @@ pub(crate) fn change(wish: Wish<'_>, node: &Node) -> Option<NodeChange> {
     let for_task = |task: &str| NodeChange::CordonForTask { task: task.into() };
     let cordoned = is_cordoned(node);
     match (mark(node), wish) {
-        // Without a mark it is somebody else's: it stays theirs.
-        (None, _) if cordoned => None,
+        // Without a mark it is somebody else's: it stays theirs. That for a task stays as well: the task may be gone, but
+        // that the node is mended only a person knows.
+        (None | Some(Mark::TaskOverdue), _) | (Some(Mark::Ours), Wish::Maintenance) if cordoned => {
+            None
+        }
         (None, Wish::Maintenance) => Some(NodeChange::Cordon),
         (None, Wish::Task(task)) => Some(for_task(task)),
-        // The task may be gone by now: that the node is mended only a person knows.
-        (Some(Mark::TaskOverdue), _) if cordoned => None,
-        (Some(Mark::Ours), Wish::Maintenance) if cordoned => None,
         (Some(Mark::Ours), Wish::Task(task)) if cordoned => Some(for_task(task)),
         (Some(Mark::Ours), Wish::Nothing) if cordoned => Some(NodeChange::Uncordon),
         (Some(_), Wish::Nothing) => Some(NodeChange::Unmark),

@@ -187,7 +187,8 @@ async fn hashed_together(s: &Scenario) -> anyhow::Result<()> {
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     let env = container.and_then(|c| c.env.as_ref());
     let told = env.and_then(|env| env.iter().find(|e| e.name == "FILSTAR_POOL_BYTES"));
-    let told = told.and_then(|e| e.value.clone()).context("no pool")?;
+    let told = told.and_then(|e| e.value.as_deref()).context("no pool")?;
+    let told: u64 = told.parse().context("a pool of no number")?;
     let log = must_kubectl(&["-n", &s.namespace, "logs", &pod.name_any()], "").await?;
     let lines = log
         .lines()
@@ -204,7 +205,7 @@ async fn hashed_together(s: &Scenario) -> anyhow::Result<()> {
         "PC1 of both did not start together: {started:?}"
     );
     let labelled: Vec<_> = with("layers are labelled");
-    let in_pool = |l: &&Value| l["sectors"] == 2 && l["pool"].to_string() == told;
+    let in_pool = |l: &&Value| l["sectors"] == 2 && l["pool"] == told;
     ensure!(
         labelled.len() == 1 && labelled.iter().all(in_pool),
         "the layers were not labelled together in a pool of {told} bytes: {labelled:?}"
