@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::support::*;
 use filstar_chain::types::Epoch;
 use filstar_crds::{
-    LaneTaskTimeout, MessageKind, MessageState, Sector, SectorPhase, SectorStatus, TaskKind,
+    Lane, LaneTaskTimeout, MessageKind, MessageState, Sector, SectorPhase, SectorStatus, TaskKind,
     TaskState, TaskTimeoutAction,
 };
 use filstar_operator::action::{Action, NodeChange};
@@ -136,7 +136,7 @@ impl Sim {
                 assert!(node_is_closing(&self.world, "node-a").is_none());
                 self.world.pods.bury(&id, Some(&uid));
             }
-            Action::PatchNode { id, change, .. } => self.cordon(&id, change),
+            Action::PatchNode { id, change, .. } => self.cordon(&id, &change),
             _ => {}
         }
     }
@@ -205,8 +205,8 @@ impl Sim {
         }
     }
 
-    fn cordon(&mut self, id: &Id, change: NodeChange) {
-        let mark = match &change {
+    fn cordon(&mut self, id: &Id, change: &NodeChange) {
+        let mark = match change {
             NodeChange::Cordon => Some("ours"),
             NodeChange::CordonForTask { .. } => {
                 let late = self.late();
@@ -220,7 +220,7 @@ impl Sim {
             NodeChange::Unmark => None,
             NodeChange::Uncordon => panic!("nobody ended a maintenance"),
         };
-        assert_eq!(change == NodeChange::Cordon, !self.slow);
+        assert_eq!(*change == NodeChange::Cordon, !self.slow);
         let cordons = !matches!(change, NodeChange::MarkLifted | NodeChange::Unmark);
         self.set_cordon(id, mark, cordons);
     }
@@ -358,6 +358,16 @@ const PHASES: [SectorPhase; 11] = [
     SectorPhase::Proving,
 ];
 
+/// Tasks of all phases empty their node when they take too long.
+fn bound_all(lane: &mut Lane) {
+    let timeouts = lane.phases.iter().map(|phase| LaneTaskTimeout {
+        phase: *phase,
+        after: format!("{BOUND}s"),
+        then: TaskTimeoutAction::DrainNode,
+    });
+    lane.task_timeouts = timeouts.collect();
+}
+
 /// A world with sectors in these phases on node-a.
 pub(super) fn sim(
     phases: &[usize],
@@ -374,13 +384,7 @@ pub(super) fn sim(
         group.spec.drain.not_on_chain = filstar_crds::NotOnChain::Delete;
     }
     if asks == Asks::Task {
-        let phases = group.spec.lanes[0].phases.clone();
-        let timeouts = phases.into_iter().map(|phase| LaneTaskTimeout {
-            phase,
-            after: format!("{BOUND}s"),
-            then: TaskTimeoutAction::DrainNode,
-        });
-        group.spec.lanes[0].task_timeouts = timeouts.collect();
+        bound_all(&mut group.spec.lanes[0]);
     }
     world.groups.apply(group);
     let mut sim = Sim {

@@ -172,7 +172,7 @@ fn a_pod_whose_group_has_no_place_on_its_node_any_more_finishes_what_is_there_an
 }
 
 /// What the agent of node-a says.
-fn says(world: &mut World, kind: &str, inventory: Value) {
+fn says(world: &mut World, kind: &str, inventory: &Value) {
     let version = world.sealing_nodes.version() + 1;
     let node = json!({
         "apiVersion": "filstar.io/v1alpha1", "kind": "SealingNode",
@@ -195,7 +195,7 @@ fn a_disk_that_fails_or_a_clock_that_is_off_closes_the_node_for_new_work_and_dra
         world.sectors.apply(fresh);
         assert_eq!(bound(&world, 0, TaskKind::AddPiece).len(), 1);
         let told = inventory("node-a").status.unwrap().inventory.unwrap();
-        says(&mut world, kind, serde_json::to_value(told).unwrap());
+        says(&mut world, kind, &serde_json::to_value(told).unwrap());
         assert!(bound(&world, 0, TaskKind::AddPiece).is_empty(), "{kind}");
         let gate = crate::gates::verdict(&world, Gate::NodeMaintenance);
         assert!(!gate.open, "{kind}");
@@ -265,7 +265,7 @@ fn with_gpus(world: &mut World, gpus: &[Value]) {
     let told = inventory("node-a").status.unwrap().inventory.unwrap();
     let mut told = serde_json::to_value(told).unwrap();
     told["gpus"] = json!(gpus);
-    says(world, "GpusHealthy", told);
+    says(world, "GpusHealthy", &told);
 }
 
 /// The pod that a PC2 on node-a is bound to.
