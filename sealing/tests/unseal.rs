@@ -388,7 +388,7 @@ fn unsealing_killed_at_random_points_ends_identical() {
         let asked = serde_json::to_string(&Task::Unseal(r.input())).unwrap();
         let mut whole = victim::undisturbed(&asked);
         r.assert_unsealed("undisturbed");
-        let kills = victim::kills(12);
+        let kills = victim::kills(6);
         let mut in_time = 0;
         for _ in 0..kills.div_ceil(2) {
             fs::remove_file(r.s.place.unsealed()).unwrap();
