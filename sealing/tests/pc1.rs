@@ -202,7 +202,7 @@ fn pc1_killed_at_random_points_ends_identical() {
         let first = sector(0);
         first.add_piece().unwrap();
         let whole = victim::undisturbed(asked(&first));
-        let kills = victim::kills(12);
+        let kills = victim::kills(8);
         let want = by(&Own::default(), &sector(1));
         for _ in 0..kills.div_ceil(2) {
             let s = sector(1);

@@ -232,11 +232,16 @@ fn pc2_killed_at_random_points_ends_identical() {
         let s = sized(dir, proof);
         let want = (s.sealed(), files(&s.place));
         let task = serde_json::to_string(&s.pc2_task()).unwrap();
-        let whole = victim::undisturbed(&task);
-        let kills = victim::kills(6);
+        let mut whole = victim::undisturbed(&task);
+        let kills = victim::kills(5);
         let mut in_time = 0;
         for _ in 0..kills {
-            in_time += u32::from(victim::killed_within(&task, whole));
+            if victim::killed_within(&task, whole) {
+                in_time += 1;
+            } else {
+                // The machine has less to do than it had: sooner next time.
+                whole /= 2;
+            }
             assert_eq!((s.pc2().unwrap(), files(&s.place)), want);
         }
         assert!(
