@@ -11,6 +11,11 @@ node() {
   fi
 }
 
+# node_selector: that of the one node.
+node_selector() {
+  kubectl get node "$(node)" -o go-template='{kubernetes.io/hostname: "{{index .metadata.labels "kubernetes.io/hostname"}}"}'
+}
+
 # demo_release: yes when the operator that is installed is the demo's, no when it is another, nothing when there is none.
 demo_release() {
   local values
@@ -42,7 +47,7 @@ apply() {
       reference=$(image "$name")
       printf '  - {name: localhost/filstar/%s, newName: %s, newTag: %s}\n' "$name" "${reference%:*}" "${reference##*:}"
     done
-    patch="{kubernetes.io/hostname: $(kubectl get node "$(node)" -o go-template='{{index .metadata.labels "kubernetes.io/hostname"}}')}"
+    patch=$(node_selector)
     printf 'patches:\n'
     printf '  - {target: {kind: %s}, patch: '\''- {op: add, path: %s, value: %s}'\''}\n' \
       Deployment /spec/template/spec/nodeSelector "$patch" Job /spec/template/spec/nodeSelector "$patch" \
@@ -64,7 +69,7 @@ operator_values() {
   cat <<VALUES
 image: {repository: ${operator%:*}, tag: ${operator##*:}}
 sealerImage: $sealer
-agent: {nodeSelector: {kubernetes.io/hostname: "$(kubectl get node "$(node)" -o go-template='{{index .metadata.labels "kubernetes.io/hostname"}}')"}}
+agent: {nodeSelector: $(node_selector)}
 VALUES
 }
 

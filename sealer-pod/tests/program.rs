@@ -74,6 +74,12 @@ fn version_is_told() {
     );
 }
 
+/// Makes parameters; the folder of the parents caches, as the library wants it.
+fn parents(dir: &Path) -> String {
+    assert!(params(dir, &[]).status.success());
+    format!("{}/parents/", dir.display())
+}
+
 #[test]
 fn params_are_checked_made_and_checked() {
     let dir = tempfile::tempdir().unwrap();
@@ -91,8 +97,7 @@ fn params_are_checked_made_and_checked() {
 #[test]
 fn tasks_run_over_a_pipe_with_progress_and_result() {
     let (dir, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    assert!(params(made.path(), &[]).status.success());
-    let parents = format!("{}/parents/", made.path().display());
+    let parents = parents(made.path());
     let env = [("FIL_PROOFS_PARENT_CACHE", parents.as_str())];
     let lines = task(&env, &request(dir.path(), "addPiece", &json!({})));
     assert_eq!(lines.last().unwrap()["result"]["task"], "addPiece");
@@ -113,8 +118,7 @@ fn tasks_run_over_a_pipe_with_progress_and_result() {
 #[test]
 fn unsealing_runs_over_a_pipe_and_says_what_is_wrong() {
     let (dir, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    assert!(params(made.path(), &[]).status.success());
-    let parents = format!("{}/parents/", made.path().display());
+    let parents = parents(made.path());
     let env = [("FIL_PROOFS_PARENT_CACHE", parents.as_str())];
     let ticket = json!({"ticket": "09".repeat(32)});
     task(&env, &request(dir.path(), "addPiece", &json!({})));
@@ -150,8 +154,7 @@ fn unsealing_runs_over_a_pipe_and_says_what_is_wrong() {
 #[test]
 fn pc1_of_two_sectors_in_one_process_tells_of_each() {
     let (dir, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    assert!(params(made.path(), &[]).status.success());
-    let parents = format!("{}/parents/", made.path().display());
+    let parents = parents(made.path());
     let env = [("FIL_PROOFS_PARENT_CACHE", parents.as_str())];
     task(&env, &request(dir.path(), "addPiece", &json!({})));
     let pc1 = |number: u64| {
@@ -195,8 +198,7 @@ fn task_that_cannot_run_says_why_with_a_class() {
 #[test]
 fn task_held_at_a_point_and_killed_goes_on_as_if_nothing_had_happened() {
     let (dir, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    assert!(params(made.path(), &[]).status.success());
-    let parents = format!("{}/parents/", made.path().display());
+    let parents = parents(made.path());
     let env = [("FIL_PROOFS_PARENT_CACHE", parents.as_str())];
     let ticket = json!({"ticket": "09".repeat(32)});
     task(&env, &request(dir.path(), "addPiece", &json!({})));

@@ -35,7 +35,7 @@ pub(super) struct Sim {
     pub(super) world: World,
     version: u64,
     pub(super) second: i64,
-    random: u64,
+    luck: Luck,
     /// A foreign budget that never lets go.
     pub(super) stubborn: bool,
     /// Sealers say when they begin, so that tasks can be over their time.
@@ -48,13 +48,6 @@ pub(super) struct Sim {
 }
 
 impl Sim {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % bound
-    }
-
     fn stamp<T: kube::Resource>(&mut self, object: &mut T) {
         self.version += 1;
         object.meta_mut().resource_version = Some(self.version.to_string());
@@ -70,10 +63,10 @@ impl Sim {
     /// One round: a plan of which only the first actions are done, then time goes on.
     pub(super) fn round(&mut self) {
         let actions = plan(&self.world, at(self.second));
-        let done = if self.below(3) == 0 {
+        let done = if self.luck.below(3) == 0 {
             // The operator dies, and forgets what it only remembered.
             self.world.refused.clear();
-            usize::try_from(self.below(4)).unwrap()
+            usize::try_from(self.luck.below(4)).unwrap()
         } else {
             actions.len()
         };
@@ -275,7 +268,7 @@ impl Sim {
             // From the moment that it is pushed it may land.
             let name = format!("t01000-{}", message.spec.sectors[0]);
             self.on_chain.insert(name);
-            if self.below(2) == 0 {
+            if self.luck.below(2) == 0 {
                 continue;
             }
             let number = message.spec.sectors[0].unsigned_abs();
@@ -311,7 +304,7 @@ impl Sim {
             if !lives {
                 continue;
             }
-            let report = if self.below(2) == 1 {
+            let report = if self.luck.below(2) == 1 {
                 json!({"taskId": task.id, "state": "Succeeded", "result": {
                     "commD": COMM_D, "commR": COMM_R, "proof": "cHJvb2Y=", "store": "store-a",
                 }})
@@ -391,7 +384,7 @@ pub(super) fn sim(
         world,
         version: 100,
         second: 0,
-        random: seed | 1,
+        luck: Luck::new(seed),
         stubborn: false,
         slow: asks == Asks::Task,
         forgiven: BTreeSet::new(),

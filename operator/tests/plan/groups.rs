@@ -208,12 +208,7 @@ fn with_second_node(pod: Pod) -> World {
     let mut world = world();
     world.nodes.apply(node("node-b"));
     world.sectors.apply(sector(SectorPhase::WaitSeed));
-    let mut fresh = sector(SectorPhase::Allocated);
-    fresh.metadata.name = Some("t01000-1".into());
-    fresh.metadata.uid = Some("uid-1".into());
-    fresh.spec.number = 1;
-    fresh.status.as_mut().unwrap().binding = None;
-    world.sectors.apply(fresh);
+    world.sectors.apply(fresh_sector());
     chain_mut(&mut world)
         .precommits
         .insert(0, Some(pre_commit(995, COMM_R)));

@@ -25,7 +25,7 @@ type Carried = Option<String>;
 struct Sim {
     world: World,
     version: u64,
-    random: u64,
+    luck: Luck,
     wild: bool,
     confidence: i64,
     head: i64,
@@ -43,16 +43,9 @@ struct Sim {
 }
 
 impl Sim {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % bound
-    }
-
     /// Whether something goes wrong that does once in `times`.
     fn strikes(&mut self, times: u64) -> bool {
-        let strikes = self.below(times) == 0;
+        let strikes = self.luck.below(times) == 0;
         strikes && self.wild
     }
 
@@ -115,7 +108,7 @@ impl Sim {
             _ => 0,
         });
         let mut left = if self.strikes(4) {
-            self.below(4)
+            self.luck.below(4)
         } else {
             u64::MAX
         };
@@ -246,7 +239,7 @@ impl Sim {
             self.foreign -= 1;
             self.pool.insert(self.tip(), None);
         }
-        for _ in 0..self.below(4) {
+        for _ in 0..self.luck.below(4) {
             let next = self.tip();
             let Some(message) = self.pool.remove(&next) else {
                 break;
@@ -259,11 +252,11 @@ impl Sim {
 
     /// Undoes tipsets, no more than `confidence`. What was in them is in the pool again, or lost.
     fn reorg(&mut self) {
-        let depth = 1 + self.below(self.confidence.unsigned_abs());
+        let depth = 1 + self.luck.below(self.confidence.unsigned_abs());
         let kept = self.head - i64::try_from(depth).unwrap();
         while self.landed.last().is_some_and(|(epoch, _)| *epoch > kept) {
             let (_, message) = self.landed.pop().unwrap();
-            if message.is_none() || self.below(2) == 0 {
+            if message.is_none() || self.luck.below(2) == 0 {
                 self.pool.insert(self.tip(), message);
             }
         }
@@ -305,7 +298,7 @@ fn sim(wishes: &[(bool, bool)], confidence: i64, foreign: u32, seed: u64) -> Sim
     let mut sim = Sim {
         world,
         version: 100,
-        random: seed | 1,
+        luck: Luck::new(seed),
         wild: true,
         confidence,
         head: 1000,

@@ -141,12 +141,7 @@ fn new_sectors_go_where_the_prover_sees_them() {
     let mut world = two(1, 2, Seen::Number(1));
     // node-a has one sector more, so node-b would be next.
     world.sectors.apply(sector(SectorPhase::WaitSeed));
-    let mut fresh = sector(SectorPhase::Allocated);
-    fresh.metadata.name = Some("t01000-1".into());
-    fresh.metadata.uid = Some("uid-1".into());
-    fresh.spec.number = 1;
-    fresh.status.as_mut().unwrap().binding = None;
-    world.sectors.apply(fresh);
+    world.sectors.apply(fresh_sector());
     let on = |world: &World| {
         plan(world, at(0)).into_iter().find_map(|a| match a {
             Action::PatchSector { id, status, .. } if id.name == "t01000-1" => {

@@ -268,6 +268,33 @@ pub(crate) fn sector(phase: SectorPhase) -> Sector {
     sector
 }
 
+/// Sector 1, which has no node yet.
+pub(crate) fn fresh_sector() -> Sector {
+    let mut fresh = sector(SectorPhase::Allocated);
+    fresh.metadata.name = Some("t01000-1".into());
+    fresh.metadata.uid = Some("uid-1".into());
+    fresh.spec.number = 1;
+    fresh.status.as_mut().unwrap().binding = None;
+    fresh
+}
+
+/// What happens in a simulation, by its seed.
+#[derive(Clone)]
+pub(crate) struct Luck(u64);
+
+impl Luck {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
 /// Gives a sector a task, and what the sealer says of it.
 pub(crate) fn with_task(
     mut sector: Sector,

@@ -110,22 +110,24 @@ async fn maintenance(s: &Scenario, node: &str) -> anyhow::Result<()> {
     books::check(s, &[0]).await
 }
 
+/// Changes the group by a JSON patch.
+async fn patch_group(s: &Scenario, patch: &str) -> anyhow::Result<String> {
+    let group = [
+        "-n",
+        &s.namespace,
+        "patch",
+        "sealinggroup",
+        "e2e",
+        "--type=json",
+        "-p",
+        patch,
+    ];
+    must_kubectl(&group, "").await
+}
+
 /// Sector 2 computes for too long: the node is emptied for it, and stays so until somebody uncordons it.
 async fn slow(s: &Scenario, node: &str) -> anyhow::Result<()> {
-    let bound = async |operation: Value| {
-        let patch = json!([operation]).to_string();
-        let group = [
-            "-n",
-            &s.namespace,
-            "patch",
-            "sealinggroup",
-            "e2e",
-            "--type=json",
-            "-p",
-            &patch,
-        ];
-        must_kubectl(&group, "").await
-    };
+    let bound = async |operation: Value| patch_group(s, &json!([operation]).to_string()).await;
     let path = "/spec/lanes/0/taskTimeouts";
     let second = json!([{"phase": "PC1", "after": "1s", "then": "DrainNode"}]);
     bound(json!({"op": "add", "path": path, "value": second})).await?;
@@ -257,17 +259,7 @@ async fn three_phases(s: &Scenario) -> anyhow::Result<()> {
     )
     .await?;
     let three = r#"[{"op": "add", "path": "/spec/lanes/0/concurrency", "value": 3}]"#;
-    let group = [
-        "-n",
-        &s.namespace,
-        "patch",
-        "sealinggroup",
-        "e2e",
-        "--type=json",
-        "-p",
-        three,
-    ];
-    must_kubectl(&group, "").await?;
+    patch_group(s, three).await?;
     let go_on = |point: &str| s.folder.join("scratch").join(format!("resume-{point}"));
     for point in ["pc1", "pc2"] {
         fs::write(go_on(point), "")?;
