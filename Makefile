@@ -6,7 +6,7 @@ SHELL := bash
 export FILSTAR_CACHE ?= $(HOME)/.cache/filstar
 export CARGO_TARGET_DIR ?= $(FILSTAR_CACHE)/target
 
-.PHONY: help demo test check bench bench-sealing bench-planner cluster cluster-down params images crds clean
+.PHONY: help demo test check soak bench bench-sealing bench-planner cluster cluster-down params images crds clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -22,6 +22,9 @@ check: ## What one runs all day: format, lints, unit tests, generated files, cha
 
 test: ## Everything that must hold: check, licences, and the end-to-end tests on a real cluster (root or sudo)
 	@scripts/test
+
+soak: ## What takes long: the engine killed 200 times in each step, the kernels under the address sanitizer
+	@scripts/soak
 
 bench: bench-sealing bench-planner ## All benchmarks: the kernels, and the seal of one 2 KiB sector step by step
 	@scripts/bench

@@ -41,6 +41,21 @@ step() {
   say "    $name: $(length $((SECONDS - begin)))"
 }
 
+# within MINUTES COMMAND…: what hangs ends with an error, and takes its children with it, as it does on an interrupt.
+within() {
+  local minutes=$1 pid code=0
+  shift
+  timeout --kill-after=10 "$((minutes * ${FILSTAR_PATIENCE:-1}))m" "$@" &
+  pid=$!
+  # A shell that waits with `wait` hears signals at once.
+  trap 'kill "$pid"' INT TERM
+  wait "$pid" || code=$?
+  trap - INT TERM
+  ((code != 124 && code != 137)) || die "not done in $minutes minutes: $*" \
+    "the last lines above say what hangs; a slower machine needs FILSTAR_PATIENCE=4 or more"
+  return "$code"
+}
+
 # skipped NAME WHY
 skipped() {
   STEPS+=("skipped|0|$1: $2")

@@ -2,7 +2,8 @@
 //!
 //! In: nodes in order of preference, and the time. Out: one node with its head, or the reason for each that is not
 //! well. A node is well when it is on the right network with the right genesis, and its head is young enough.
-//! Never: an answer of a node that was not found well just before; so nothing is decided on an old head.
+//! Never: an answer of a node that was not found well just before, so nothing is decided on an old head; but for who asks
+//! for one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -177,6 +178,13 @@ impl Now {
     }
 }
 
+/// A node that answers and is of the right network.
+struct Found {
+    healthy: Healthy,
+    /// Whether its head is as young as it must be.
+    is_young: bool,
+}
+
 /// The nodes of one miner, in order of preference.
 #[derive(Debug)]
 pub struct Endpoints {
@@ -235,10 +243,37 @@ impl Endpoints {
     /// # Errors
     /// [`NoneHealthy`], with the reason for each.
     pub async fn healthy(&mut self, now_unix: u64) -> Result<Healthy, NoneHealthy> {
+        let (found, reasons) = self.search(now_unix).await;
+        match found {
+            Some(found) if found.is_young => Ok(found.healthy),
+            Some(_) | None => Err(NoneHealthy { reasons }),
+        }
+    }
+
+    /// The same for who rather looks at an old head than at none: where no node is well, the one with the highest head of those
+    /// that are only behind or ahead of this machine's clock, and why no node is well.
+    ///
+    /// # Errors
+    /// [`NoneHealthy`], when none of them can be asked or is on the right network.
+    pub async fn healthy_or_highest(
+        &mut self,
+        now_unix: u64,
+    ) -> Result<(Healthy, Option<NoneHealthy>), NoneHealthy> {
+        let (found, reasons) = self.search(now_unix).await;
+        match found {
+            Some(found) if found.is_young => Ok((found.healthy, None)),
+            Some(found) => Ok((found.healthy, Some(NoneHealthy { reasons }))),
+            None => Err(NoneHealthy { reasons }),
+        }
+    }
+
+    /// The first node that is well, else the one with the highest head of those that answer; and why others are not well.
+    async fn search(&mut self, now_unix: u64) -> (Option<Found>, Vec<Unwell>) {
         let now = Now {
             unix: now_unix,
             read: Instant::now(),
         };
+        let mut highest: Option<Found> = None;
         let mut reasons = Vec::new();
         for index in self.order() {
             let Some(node) = self.nodes.get(index) else {
@@ -251,21 +286,32 @@ impl Endpoints {
                     allowed: self.health_within,
                 })
             });
-            match checked {
-                Ok((healthy, genesis)) => {
+            let reason = match checked {
+                Ok((healthy, genesis, None)) => {
                     self.last_good = Some(index);
                     // A private network has the genesis that its first good node has, and keeps it.
                     self.policy.genesis.get_or_insert(genesis);
-                    return Ok(healthy);
+                    let is_young = true;
+                    return (Some(Found { healthy, is_young }), reasons);
                 }
-                Err(reason) => {
-                    tracing::warn!(endpoint = node.name(), %reason, "chain endpoint not used");
-                    reasons.push(reason);
+                Ok((healthy, _, Some(reason))) => {
+                    let height = |found: &Found| found.healthy.head.height;
+                    if highest
+                        .as_ref()
+                        .is_none_or(|h| height(h) < healthy.head.height)
+                    {
+                        let is_young = false;
+                        highest = Some(Found { healthy, is_young });
+                    }
+                    reason
                 }
-            }
+                Err(reason) => reason,
+            };
+            tracing::warn!(endpoint = node.name(), %reason, "chain endpoint not well");
+            reasons.push(reason);
         }
         self.last_good = None;
-        Err(NoneHealthy { reasons })
+        (highest, reasons)
     }
 
     fn order(&self) -> Vec<usize> {
@@ -278,7 +324,8 @@ impl Endpoints {
         order
     }
 
-    async fn check(&self, node: &Node, now: Now) -> Result<(Healthy, Cid), Unwell> {
+    /// Whether a node is of the right network, with its head; and why that is too old or too young.
+    async fn check(&self, node: &Node, now: Now) -> Result<(Healthy, Cid, Option<Unwell>), Unwell> {
         let endpoint = || node.name().to_owned();
         let name = node.network_name().await?;
         self.policy
@@ -294,34 +341,32 @@ impl Endpoints {
         let now_unix = now.unix();
         let epoch_secs = params.block_delay_secs.max(1);
         let ahead_secs = head.timestamp().saturating_sub(now_unix);
-        if ahead_secs
-            > epoch_secs
-                .saturating_mul(MAX_AHEAD_EPOCHS)
-                .max(MIN_AHEAD_SECS)
-        {
-            return Err(Unwell::Ahead {
+        let most_ahead = epoch_secs
+            .saturating_mul(MAX_AHEAD_EPOCHS)
+            .max(MIN_AHEAD_SECS);
+        let lag_epochs = lag_epochs(head.timestamp(), now_unix, epoch_secs);
+        let age = if ahead_secs > most_ahead {
+            Some(Unwell::Ahead {
                 endpoint: endpoint(),
                 ahead_secs,
-            });
-        }
-        let lag_epochs = lag_epochs(head.timestamp(), now_unix, epoch_secs);
-        if lag_epochs > self.policy.max_lag_epochs {
-            return Err(Unwell::Behind {
+            })
+        } else if lag_epochs > self.policy.max_lag_epochs {
+            Some(Unwell::Behind {
                 endpoint: endpoint(),
                 head: head.height,
                 lag_epochs,
                 max_lag_epochs: self.policy.max_lag_epochs,
-            });
-        }
-        Ok((
-            Healthy {
-                node: node.clone(),
-                head,
-                params,
-                lag_epochs,
-            },
-            genesis,
-        ))
+            })
+        } else {
+            None
+        };
+        let healthy = Healthy {
+            node: node.clone(),
+            head,
+            params,
+            lag_epochs,
+        };
+        Ok((healthy, genesis, age))
     }
 
     async fn check_genesis(&self, node: &Node) -> Result<Cid, Unwell> {

@@ -70,6 +70,15 @@ impl Window {
         epoch > self.challenge && epoch < self.close
     }
 
+    /// How much of it is left, from 1 to 0; none while it is not open.
+    pub fn left(&self, epoch: Epoch) -> Option<f64> {
+        if !self.is_open(epoch) {
+            return None;
+        }
+        let part = |epochs: i64| i32::try_from(epochs).ok().map(f64::from);
+        Some(part(self.close.since(epoch))? / part(self.close.since(self.open))?)
+    }
+
     /// Whether it is over.
     pub fn has_elapsed(&self, epoch: Epoch) -> bool {
         epoch >= self.close

@@ -4,6 +4,7 @@
 
 mod changes;
 mod pledge;
+mod prune;
 mod report;
 #[cfg(test)]
 mod samples;
@@ -62,6 +63,17 @@ enum Command {
         #[arg(long)]
         number: Option<i64>,
     },
+    /// Lists what is left of nodes that have left the cluster, in all namespaces unless -n names one, and forgets it with
+    /// `--yes`: then nothing waits for them any more.
+    Prune {
+        #[command(flatten)]
+        target: Target,
+        /// Names of nodes; without any, all that are gone.
+        nodes: Vec<String>,
+        /// Does it; without it the list is all.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Which cluster and namespace, as in kubectl.
@@ -114,6 +126,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (client, namespace) = connect(&target).await?;
             let name = pledge::pledge(&client, &namespace, &group, number).await?;
             println!("sector.filstar.io/{name} created");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Prune { target, nodes, yes } => {
+            let (client, _) = connect(&target).await?;
+            // Nodes are no namespace's: what is left of one is left wherever it is.
+            prune::prune(&client, target.namespace.as_deref(), &nodes, yes).await?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -17,6 +17,9 @@ const BAR: i64 = 48;
 /// The whole report; its last line is the total.
 pub(crate) fn report(snapshot: &Snapshot, now: Timestamp) -> String {
     let sections = [
+        snapshot
+            .nothing()
+            .map_or_else(String::new, |text| text + "\n"),
         heads(snapshot),
         sectors(&snapshot.sectors, now),
         messages(&snapshot.messages),
@@ -327,6 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn report_of_an_empty_namespace_says_that_it_is_empty_and_how_to_name_another() {
+        let empty = Snapshot {
+            namespace: "default".into(),
+            ..Snapshot::default()
+        };
+        let text = report(&empty, testing::at(0));
+        assert!(
+            text.starts_with("namespace default has no objects"),
+            "{text}"
+        );
+        assert!(
+            text.contains("-n") && text.ends_with("0 window proofs accepted"),
+            "{text}"
+        );
+        assert!(!demo().contains("has no objects"));
+    }
+
+    #[test]
     fn phase_that_goes_on_lasts_until_now() {
         let text = demo();
         assert!(
@@ -373,6 +394,8 @@ mod tests {
     #[test]
     fn report_ends_with_the_total() {
         assert!(demo().ends_with("3 window proofs accepted"));
-        assert!(report(&Snapshot::default(), testing::at(0)).starts_with("total: 0/0"));
+        let empty = report(&Snapshot::default(), testing::at(0));
+        let last = empty.lines().last().unwrap();
+        assert!(last.starts_with("total: 0/0"), "{empty}");
     }
 }

@@ -11,6 +11,7 @@ use crate::text::plain;
 /// Objects of one namespace, each kind by name; sectors by number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
+    pub(crate) namespace: String,
     pub(crate) miners: Vec<Miner>,
     pub(crate) groups: Vec<SealingGroup>,
     pub(crate) stores: Vec<SectorStore>,
@@ -23,14 +24,15 @@ impl Snapshot {
     /// Reads them.
     pub(crate) async fn read(client: &Client, namespace: &str) -> anyhow::Result<Self> {
         let (miners, groups, stores, sectors, messages, batches) = tokio::try_join!(
-            list::<Miner>(client, namespace),
-            list::<SealingGroup>(client, namespace),
-            list::<SectorStore>(client, namespace),
-            list::<Sector>(client, namespace),
-            list::<ChainMessage>(client, namespace),
-            list::<PostBatch>(client, namespace),
+            list::<Miner>(client, Some(namespace)),
+            list::<SealingGroup>(client, Some(namespace)),
+            list::<SectorStore>(client, Some(namespace)),
+            list::<Sector>(client, Some(namespace)),
+            list::<ChainMessage>(client, Some(namespace)),
+            list::<PostBatch>(client, Some(namespace)),
         )?;
         Ok(Self {
+            namespace: namespace.to_owned(),
             miners,
             groups,
             stores,
@@ -39,6 +41,22 @@ impl Snapshot {
             batches,
         }
         .sorted())
+    }
+
+    /// What to say of a namespace without any object of ours: most often it is the wrong one. None when there is one.
+    pub(crate) fn nothing(&self) -> Option<String> {
+        let empty = self.miners.is_empty()
+            && self.groups.is_empty()
+            && self.stores.is_empty()
+            && self.sectors.is_empty()
+            && self.messages.is_empty()
+            && self.batches.is_empty();
+        empty.then(|| {
+            format!(
+                "namespace {} has no objects of Filstar: name another with -n (kubectl get miners -A shows where there are some)",
+                self.namespace
+            )
+        })
     }
 
     /// In the order in which a report shows them.
@@ -54,18 +72,26 @@ impl Snapshot {
     }
 }
 
-async fn list<K>(client: &Client, namespace: &str) -> anyhow::Result<Vec<K>>
+/// All objects of a kind, in one namespace or in all.
+pub(crate) async fn list<K>(client: &Client, namespace: Option<&str>) -> anyhow::Result<Vec<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
     let listed = api
         .list(&ListParams::default())
         .await
         .map_err(plain)
-        .with_context(|| format!("cannot list {} in namespace {namespace}", K::plural(&())))?;
+        .with_context(|| {
+            let place =
+                namespace.map_or_else(|| "all namespaces".to_owned(), |n| format!("namespace {n}"));
+            format!("cannot list {} in {place}", K::plural(&()))
+        })?;
     Ok(listed.items)
 }

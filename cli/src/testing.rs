@@ -14,6 +14,7 @@ pub(crate) fn at(second: i64) -> Timestamp {
 /// The namespace, as the API server would give it.
 pub(crate) fn demo() -> Snapshot {
     Snapshot {
+        namespace: "filstar-demo".into(),
         miners: vec![object("Miner", "demo", miner())],
         groups: vec![object("SealingGroup", "demo", group())],
         stores: vec![object("SectorStore", "demo", store())],

@@ -5,6 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 /// What the API server says, without what only programs need.
 pub(crate) fn plain(error: kube::Error) -> anyhow::Error {
     if let kube::Error::Api(status) = &error {
+        // The path of a kind that is not there has no Status in its answer.
+        if status.code == 404 && status.message.contains("page not found") {
+            return anyhow::anyhow!(
+                "the cluster does not know the kinds of Filstar: install the chart filstar-crds, or name another cluster with --context"
+            );
+        }
         return anyhow::anyhow!("{}", status.message);
     }
     error.into()
@@ -51,6 +57,21 @@ pub(crate) fn short(text: &str, count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_without_our_kinds_is_told_from_an_object_that_is_not_there() {
+        let said = |message: &str| {
+            let status = kube::core::Status {
+                code: 404,
+                message: message.into(),
+                ..kube::core::Status::default()
+            };
+            plain(kube::Error::Api(Box::new(status))).to_string()
+        };
+        assert!(said("404 page not found").contains("filstar-crds"));
+        let missing = "sectors.filstar.io \"t01000-7\" not found";
+        assert_eq!(said(missing), missing);
+    }
 
     #[test]
     fn length_has_two_units_at_most() {

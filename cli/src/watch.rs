@@ -28,7 +28,11 @@ pub(crate) async fn watch(
         // The API server may be restarted meanwhile: that is said, and waited for.
         match Snapshot::read(client, namespace).await {
             Ok(now) => {
-                trouble.clear();
+                let empty = now.nothing().unwrap_or_default();
+                if empty != trouble && !empty.is_empty() {
+                    say(start, &empty);
+                }
+                trouble = empty;
                 for line in changes(&seen, &now) {
                     say(start, &line);
                 }

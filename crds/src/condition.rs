@@ -37,8 +37,14 @@ pub mod kinds {
     pub const FAULTS_READABLE: &str = "FaultsReadable";
     /// SectorStore: used up to its bound.
     pub const FULL: &str = "Full";
+    /// SectorStore: it has files of sectors that ended on chain; the message says how to have them removed. Absent while no
+    /// sector has ended.
+    pub const GARBAGE_FOUND: &str = "GarbageFound";
     /// Sector: its task runs for longer than its lane allows. Absent while that never happened.
     pub const TASK_OVERDUE: &str = "TaskOverdue";
+    /// Sector: the Node that has its files has left the cluster, since then; SealingNode: its own has. Absent while that
+    /// never happened.
+    pub const NODE_GONE: &str = "NodeGone";
     /// SealingGroup: no task is overdue. Absent while no lane has `taskTimeouts`.
     pub const TASKS_ON_TIME: &str = "TasksOnTime";
     /// SealingNode: the clock is disciplined and near the right time.

@@ -32,6 +32,12 @@ use crate::message::MessageKind;
     ),
     printcolumn(name = "BaseFee", type_ = "string", json_path = ".status.baseFee"),
     printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"

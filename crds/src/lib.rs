@@ -33,7 +33,8 @@ mod store;
 mod timeout;
 
 pub use common::{
-    LocalRef, NotOnChain, SecretKeyRef, TaintEffect, TaskClass, Toleration, TolerationOperator,
+    DrainSpec, LocalRef, NotOnChain, SecretKeyRef, TaintEffect, TaskClass, Toleration,
+    TolerationOperator,
 };
 pub use condition::{Conditions, condition_says, kinds as conditions, set_condition};
 pub use count::{Count, PerCore};
@@ -59,9 +60,9 @@ pub use postbatch::{
     ProverLane, ProverReport, SkippedSector,
 };
 pub use sealinggroup::{
-    Backend, DrainSpec, Finalize, Lane, LaneCoreGroupOrder, LaneCoreGroups, LaneHugePages,
-    LanePageSize, LanePhase, NodeFit, Placement, PlacementPolicy, PodStatus, Refusal, Scratch,
-    SealingGroup, SealingGroupSpec, SealingGroupStatus,
+    Backend, Finalize, Lane, LaneCoreGroupOrder, LaneCoreGroups, LaneHugePages, LanePageSize,
+    LanePhase, NodeFit, Placement, PlacementPolicy, PodStatus, Refusal, Scratch, SealingGroup,
+    SealingGroupSpec, SealingGroupStatus,
 };
 pub use sealingnode::{
     CoreGroup, DiskKind, Gpu, GpuHealth, HugePages, Inventory, KubeletPolicies, Maintenance,
@@ -73,7 +74,8 @@ pub use sector::{
     TimelineEntry,
 };
 pub use store::{
-    NfsVolume, SectorStore, SectorStoreSpec, SectorStoreStatus, StoreAccess, StoreVolume,
+    EndedSectors, NfsVolume, Removed, SectorStore, SectorStoreSpec, SectorStoreStatus, StoreAccess,
+    StoreVolume, Sweep, SweepKind, SweepReport,
 };
 pub use timeout::{LaneTaskTimeout, TaskTimeoutAction};
 

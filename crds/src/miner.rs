@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{LocalRef, SecretKeyRef};
+use crate::common::{LocalRef, SecretKeyRef, key_address, length_of_time};
 
 /// A storage provider's actor on one network, and how Filstar reaches and speaks for it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -35,8 +35,12 @@ use crate::common::{LocalRef, SecretKeyRef};
 #[serde(rename_all = "camelCase")]
 pub struct MinerSpec {
     /// The actor's id address: `f01234` on mainnet, `t01234` elsewhere. Immutable.
-    #[schemars(length(max = 22), regex(pattern = r"^[ft]0[1-9][0-9]*$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("actorId is immutable: make another Miner for another actor"))]
+    #[schemars(length(max = 22))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[ft]0[1-9][0-9]*$')")
+            .message("write the actor's id address: f01234 on mainnet, t01234 on other networks"),
+        validation = Rule::new("self == oldSelf").message("actorId is immutable: make another Miner for another actor")
+    )]
     pub actor_id: String,
     /// The network: fixes the address prefix and what a chain node must say it belongs to. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("network is immutable: make another Miner"))]
@@ -65,7 +69,8 @@ pub struct MinerSpec {
     pub confidence: i64,
     /// How long a Sector object stays after its sector is proven and landed, such as `24h`. Default `24h`.
     #[serde(default = "default_retention")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = length_of_time())]
     pub retention: String,
 }
 
@@ -147,14 +152,16 @@ fn default_max_lag() -> i64 {
 }
 
 /// One chain node (lotus or forest).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// Name of the endpoint, unique in its Miner.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// URL of its RPC v1, such as `http://lotus:1234/rpc/v1`.
-    #[schemars(length(max = 512), regex(pattern = r"^https?://[^\s]+$"))]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^ ]+$')")
+        .message("write the URL of the node's RPC, such as http://lotus:1234/rpc/v1"))]
     pub url: String,
     /// The token. It needs read and write, and sign as well with signer `Node`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,22 +169,26 @@ pub struct Endpoint {
 }
 
 /// Key addresses (f1 or f3; t1 or t3 on test networks) that send each class of messages.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Senders {
     /// Sends pre-commits.
-    #[schemars(length(max = 128), regex(pattern = r"^[ft][13][a-z2-7]+$"))]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = key_address())]
     pub pre_commit: String,
     /// Sends prove-commits.
-    #[schemars(length(max = 128), regex(pattern = r"^[ft][13][a-z2-7]+$"))]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = key_address())]
     pub commit: String,
     /// Sends window proofs.
-    #[schemars(length(max = 128), regex(pattern = r"^[ft][13][a-z2-7]+$"))]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = key_address())]
     pub post: String,
     /// Declares faulty sectors recovered; the key of `post` when left out. A key of its own keeps a declaration that waits
     /// for a block from holding up window proofs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128), regex(pattern = r"^[ft][13][a-z2-7]+$"))]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = key_address())]
     pub recover: Option<String>,
 }
 

@@ -31,9 +31,18 @@ pub mod annotations {
     pub const CORDON: &str = "filstar.io/cordon";
     /// On Nodes whose cordon is `task-overdue`: which task, in words.
     pub const CORDON_REASON: &str = "filstar.io/cordon-reason";
-    /// On sealer pods of backend Agent: the CPUs that the pod binds itself to, a list such as `8-15`.
+    /// On Sectors, by people: name of the Node that has the sector's files and will not come back. Once there is no Node of this
+    /// name, the sector waits for it no longer. The operator takes it away when it says nothing any more.
+    pub const FORGET_NODE: &str = "filstar.io/forget-node";
+    /// On SectorStores, by people: the files that the condition `GarbageFound` speaks of may be removed. Its value is the word in that
+    /// condition's message, which stands for exactly these sectors; any other value says nothing.
+    pub const REMOVE_GARBAGE: &str = "filstar.io/remove-garbage";
+    /// On Sectors, by people: it may be deleted although it is on chain and has not landed. An admission policy of the chart
+    /// reads it.
+    pub const ABANDON: &str = "filstar.io/abandon";
+    /// On sealer and prover pods of backend Agent: the CPUs that the pod binds itself to, a list such as `8-15`.
     pub const CPUS: &str = "filstar.io/cpus";
-    /// On sealer pods: the pod's number in its lane on its node.
+    /// On sealer pods: the pod's number in its lane on its node. On prover pods: 0 when it has a place of its own.
     pub const INDEX: &str = "filstar.io/index";
 }
 
@@ -49,6 +58,8 @@ pub mod managers {
     pub const OPERATOR: &str = "filstar-operator";
     /// The seal role's: `status.sealer` of Sectors, and its pod's placement condition.
     pub const SEALER: &str = "filstar-sealer";
+    /// The seal role's too: `status.sweeper` of SectorStores.
+    pub const SWEEPER: &str = "filstar-sweeper";
     /// The prove role's: `status.prover` of PostBatches.
     pub const PROVER: &str = "filstar-prover";
     /// The agent role's: `status.inventory` and three conditions of its node's SealingNode.

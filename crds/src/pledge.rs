@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::common::length_of_time;
+
 /// How sectors come into being.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,15 +21,18 @@ pub struct Pledge {
     pub max_in_flight: u32,
     /// Least time between two sectors that the group pledges, such as `6m`. Default `0s`.
     #[serde(default = "no_time")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = length_of_time())]
     pub delay: String,
     /// Up to this much is added to `delay`, another part of it for each number, such as `2m`. Default `0s`.
     #[serde(default = "no_time")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = length_of_time())]
     pub jitter: String,
     /// The gates must have been open for this long when `delay` is over, such as `1m`. Default `0s`.
     #[serde(default = "no_time")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = length_of_time())]
     pub recheck: String,
     /// Names of nodes that get no new sectors. What they have goes on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

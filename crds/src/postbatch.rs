@@ -10,7 +10,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{LocalRef, TaskClass, Toleration, node_path};
+use crate::common::{LocalRef, TaskClass, Toleration, length_of_time, memory, node_path};
+use crate::sealinggroup::{Backend, LaneCoreGroups};
 
 /// Who proves a miner's partitions.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -54,14 +55,15 @@ pub struct PostBatchSpec {
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
     /// Directory on the node with Groth16 parameters.
-    #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    #[schemars(length(min = 2, max = 512))]
     #[x_kube(validation = node_path())]
     pub parameters_path: String,
     /// What the prover pod gets.
     pub lane: ProverLane,
     /// A sector whose files do not answer within this time is skipped, such as `2m`. Default `2m`.
     #[serde(default = "default_read_timeout")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = length_of_time())]
     pub read_timeout: String,
     /// Stop proving. Sectors become faulty and cost money once their deadline passes.
     #[serde(default)]
@@ -80,15 +82,27 @@ fn default_read_timeout() -> String {
 }
 
 /// What the prover pod gets.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[x_kube(validation = Rule::new("self.cpus > 0 || (!has(self.coreGroups) && self.backend == 'Kubelet')")
+    .message("coreGroups and backend Agent give out CPUs: set cpus to as many as the prover needs"))]
 #[serde(rename_all = "camelCase")]
 pub struct ProverLane {
-    /// Whole exclusive CPUs; 0 means the shared ones.
+    /// Whole exclusive CPUs; 0 means the shared ones. With `coreGroups` they are rounded up to whole core groups.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1024))]
     pub cpus: u32,
+    /// Whole core groups (CPUs that share an L3 cache) on one NUMA node, which no sealer gets; needs the inventory of the
+    /// node agent. Of the nodes that the prover may run on it takes the first with room, and those where it runs before
+    /// others. While none has room it runs on shared CPUs, and condition `PlacementVerified` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_groups: Option<LaneCoreGroups>,
+    /// Who hands out the CPUs, as in a SealingGroup: `Kubelet` (default), or `Agent` on nodes whose sealers bind themselves:
+    /// the prover does the same.
+    #[serde(default)]
+    pub backend: Backend,
     /// Memory, such as `32Gi`.
-    #[schemars(length(max = 24), regex(pattern = r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    #[schemars(length(max = 24))]
+    #[x_kube(validation = memory())]
     pub memory: String,
 }
 
@@ -99,7 +113,7 @@ pub struct PostBatchStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Covered`, `OnTime`, `FaultsReadable`, `Stalled`.
+    /// `Ready`, `Covered`, `OnTime`, `FaultsReadable`, `PlacementVerified`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 8))]

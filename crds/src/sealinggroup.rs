@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{LocalRef, NotOnChain, Toleration, node_path};
+use crate::common::{DrainSpec, LocalRef, Toleration, length_of_time, memory, node_path};
 use crate::count::{Count, PerCore};
 use crate::pledge::{GateStatus, LastPledge, Pledge};
 use crate::timeout::LaneTaskTimeout;
@@ -40,6 +40,7 @@ use crate::timeout::LaneTaskTimeout;
     validation = Rule::new("self.spec.placement.policy == 'Preferred' || self.spec.lanes.all(l, l.cpus > 0)").message("a lane with cpus: 0 shares CPUs and cannot prove its placement: give it cpus, or set placement.policy: Preferred"),
     validation = Rule::new("!has(self.spec.env) || !('FILSTAR_PC1_POOL' in self.spec.env)").message("FILSTAR_PC1_POOL is set by the sealer: use memoryPool of the lane"),
     validation = Rule::new("!has(self.spec.env) || !('FILSTAR_ENGINE' in self.spec.env) || self.spec.env['FILSTAR_ENGINE'] != 'stock' || self.spec.lanes.all(l, !('PC1' in l.phases) || (has(l.memoryPool) && !l.memoryPool))").message("the stock engine knows no pool of layer memory: set memoryPool: false on lanes with PC1"),
+    validation = Rule::new("self.spec.scratch.hostPath == oldSelf.spec.scratch.hostPath || !has(self.status) || !has(self.status.inFlight) || self.status.inFlight == 0").message("scratch.hostPath cannot change while sectors are in work (status.inFlight), since their files are there: scale the group to 0 and wait until all are proven, or make another SealingGroup"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a SealingGroup has at most 40 characters, since pods and labels carry it")
 )]
 #[serde(rename_all = "camelCase")]
@@ -99,12 +100,12 @@ pub struct SealingGroupSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Scratch {
-    /// Directory on the node, made when missing.
-    #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    /// Directory on the node, made when missing. It cannot change while sectors are in work: their files are there.
+    #[schemars(length(min = 2, max = 512))]
     #[x_kube(validation = node_path())]
     pub host_path: String,
     /// Directory on the node with Groth16 parameters and parents caches, shared by all groups of the node.
-    #[schemars(length(min = 2, max = 512), regex(pattern = r"^/[^:]+$"))]
+    #[schemars(length(min = 2, max = 512))]
     #[x_kube(validation = node_path())]
     pub parameters_path: String,
 }
@@ -167,10 +168,8 @@ pub struct Lane {
     #[schemars(range(min = 0, max = 1024))]
     pub cpus: u32,
     /// Memory of the pod, such as `64Gi`.
-    #[schemars(
-        length(max = 24),
-        regex(pattern = r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$")
-    )]
+    #[schemars(length(max = 24))]
+    #[x_kube(validation = memory())]
     pub memory: String,
     /// Huge pages of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +206,8 @@ pub struct Lane {
     /// Longest time, such as `5m`, that a pod which has just become ready waits for its first task; each pod
     /// waits another part of it, so that not all pods of a cluster start at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = length_of_time())]
     pub start_jitter: Option<String>,
     /// Share of the pod's CPUs that one task's worker threads use. Default 0.92. Counts from the next task.
     #[serde(default = "default_share", skip_serializing_if = "is_default_share")]
@@ -368,16 +368,6 @@ impl Default for Finalize {
             store_selector: BTreeMap::new(),
         }
     }
-}
-
-/// What happens to sectors when their node is drained: by `spec.maintenance` of its SealingNode, or by a cordon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DrainSpec {
-    /// Sectors that are not on chain. `Checkpoint` (default): they wait on the node's scratch and go on when the
-    /// node is back. `Delete`: they are removed with their files. Sectors on chain are always finished first.
-    #[serde(default)]
-    pub not_on_chain: NotOnChain,
 }
 
 /// What the group is doing.

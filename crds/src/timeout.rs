@@ -1,18 +1,21 @@
 //! How long tasks may take, and what follows when they take longer.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::common::length_of_time;
 use crate::sealinggroup::LanePhase;
 
 /// The bound of a phase's tasks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LaneTaskTimeout {
     /// The phase; one of the lane's.
     pub phase: LanePhase,
     /// The longest time from the sealer's start to its end, such as `6h`.
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]+(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = length_of_time())]
     pub after: String,
     /// What a task over its time does to its surroundings. `CloseLane` (default): its pod gets no new task until it
     /// ends. `DrainNode`: its node is cordoned and emptied too, one node of the cluster at a time, until somebody

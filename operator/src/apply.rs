@@ -14,6 +14,7 @@ mod name;
 mod nonce;
 mod object;
 mod scene;
+mod sweep;
 #[cfg(test)]
 mod testing;
 
@@ -21,6 +22,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use filstar_chain::node::Node;
+use filstar_core::action::Action;
+use filstar_core::world::Id;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
@@ -29,13 +32,11 @@ pub use error::Error;
 pub use name::{lane, name, target};
 pub use scene::Scene;
 
-use crate::action::Action;
 use crate::lease::Role;
 use crate::metrics::Metrics;
 use crate::observe::Connections;
 use crate::secrets::Secrets;
 use crate::watch::{Change, Kind};
-use crate::world::Id;
 
 /// A call of the API server that takes longer has failed. Well below what is left of a Lease when we may no longer
 /// begin a write.
@@ -123,7 +124,16 @@ impl Applier {
                 id,
                 status,
                 resource_version,
-            } => Applied::of(self.patch_sector(&id, &status, &resource_version).await),
+                gone,
+            } => {
+                let gone = gone.as_deref();
+                let patched = self.patch_sector(&id, &status, &resource_version, gone);
+                Applied::of(patched.await)
+            }
+            Action::ClearForgetNode {
+                id,
+                resource_version,
+            } => Applied::of(self.clear_forget_node(&id, &resource_version).await),
             Action::DrawTicket {
                 id,
                 miner,
@@ -200,20 +210,37 @@ impl Applier {
             Action::DeletePod { id, uid, reason } => {
                 Applied::of(self.delete_pod(&id, &uid, &reason).await)
             }
+            Action::ForgetPod { id, uid, reason } => {
+                Applied::of(self.forget_pod(&id, &uid, &reason).await)
+            }
             Action::AbortSector {
                 id,
                 uid,
                 resource_version,
                 reason,
-            } => Applied::of(
-                self.abort_sector(&id, &uid, &resource_version, &reason)
-                    .await,
-            ),
+                gone,
+            } => {
+                let gone = gone.as_deref();
+                let aborted = self.abort_sector(&id, &uid, &resource_version, &reason, gone);
+                Applied::of(aborted.await)
+            }
             Action::EvictPod { id, uid, node } => self.evict_pod(&id, &uid, &node).await,
             Action::CreateBudget { budget } => Applied::of(self.create_budget(*budget).await),
             Action::DeleteBudget { id, uid } => Applied::of(self.delete_budget(&id, &uid).await),
             Action::PatchNode { id, uid, change } => {
                 Applied::of(self.patch_node(&id, &uid, change).await)
+            }
+            Action::DeleteSealingNode { id, uid } => {
+                Applied::of(self.delete_sealing_node(&id, &uid).await)
+            }
+            Action::RemoveGarbage {
+                id,
+                status,
+                checks,
+                resource_version,
+            } => {
+                let asked = self.remove_garbage(&id, *status, &checks, &resource_version);
+                Applied::of(asked.await)
             }
             Action::PatchStatus { id, status } => {
                 Applied::of(self.patch_status(&id, &status).await)

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
 
-use crate::world::Settings;
+use filstar_core::world::Settings;
 
 /// The control plane of Filstar.
 #[derive(Clone, Debug, Parser)]

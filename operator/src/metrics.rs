@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use filstar_crds::{MessageState, SectorPhase};
+use filstar_core::plan::{drain, overdue};
+use filstar_core::world::{Id, Now, World};
+use filstar_crds::{
+    Conditions, DeadlineState, DeadlineStatus, MessageState, SectorPhase, conditions,
+};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
-
-use crate::plan::{drain, overdue};
-use crate::world::{Now, World};
 
 /// All figures.
 #[derive(Debug)]
@@ -37,10 +38,16 @@ pub struct Metrics {
     chain_usable: IntGaugeVec,
     faulty: IntGaugeVec,
     recovering: IntGaugeVec,
+    ready: IntGaugeVec,
+    missed: IntGaugeVec,
+    unproven: IntGaugeVec,
+    window_left: GaugeVec,
     gate_open: IntGaugeVec,
     last_pledge: IntGaugeVec,
     overdue: IntGaugeVec,
     drains: IntGaugeVec,
+    garbage: IntGaugeVec,
+    removed: IntGaugeVec,
     rounds: Gauge,
 }
 
@@ -133,6 +140,29 @@ impl Metrics {
                 "Faulty sectors whose recovery is declared, by miner.",
                 &["miner"],
             )?,
+            ready: gauges(
+                r,
+                "filstar_ready",
+                "1 while an object says that it is well (condition Ready), by kind and object.",
+                &["kind", "object"],
+            )?,
+            missed: gauges(
+                r,
+                "filstar_deadlines_missed",
+                "Deadlines whose last window was missed, by batch.",
+                &["batch"],
+            )?,
+            unproven: gauges(
+                r,
+                "filstar_post_unproven_partitions",
+                "Partitions of the open deadline that the chain has no proof of, by miner.",
+                &["miner"],
+            )?,
+            window_left: floats(
+                r,
+                "filstar_post_window_left_ratio",
+                "How much of the open deadline's window is left, from 1 to 0, by miner.",
+            )?,
             gate_open: gauges(
                 r,
                 "filstar_pledge_gate_open",
@@ -156,6 +186,18 @@ impl Metrics {
                 "filstar_node_drain",
                 "1 for each state that a node asked to be empty is in: Requested, Quiescing, Blocked, Overdue, Drained.",
                 &["node", "state"],
+            )?,
+            garbage: gauges(
+                r,
+                "filstar_store_garbage_bytes",
+                "Size of files of sectors that ended on chain and may be removed when somebody says so, in bytes, by store.",
+                &["store"],
+            )?,
+            removed: gauges(
+                r,
+                "filstar_store_removed_bytes",
+                "Size of the files of ended sectors that were removed so far, in bytes, by store.",
+                &["store"],
             )?,
             rounds: {
                 let rounds = Gauge::new(
@@ -194,9 +236,11 @@ impl Metrics {
         self.unreadable.set(count(world.unreadable.len()));
         self.observe_phases(world);
         self.observe_chains(world);
+        self.observe_ready(world);
         self.observe_gates(world);
         self.observe_overdue(world);
         self.observe_drains(world, now);
+        self.observe_garbage(world);
         self.rounds.set(now.as_duration().as_secs_f64());
     }
 
@@ -226,6 +270,59 @@ impl Metrics {
         self.messages.reset();
         for (state, number) in states {
             self.messages.with_label_values(&[state]).set(count(number));
+        }
+    }
+
+    fn observe_garbage(&self, world: &World) {
+        self.garbage.reset();
+        self.removed.reset();
+        for (id, store) in world.stores.iter() {
+            let Some(status) = &store.status else {
+                continue;
+            };
+            let name = id.to_string();
+            let listed = status.sweeper.as_ref().filter(|_| status.garbage.is_some());
+            if let Some(listed) = listed {
+                let gauge = self.garbage.with_label_values(&[name.as_str()]);
+                gauge.set(listed.bytes);
+            }
+            if let Some(removed) = &status.removed {
+                let gauge = self.removed.with_label_values(&[name.as_str()]);
+                gauge.set(removed.bytes);
+            }
+        }
+    }
+
+    /// As the statuses say, once they say anything.
+    fn observe_ready(&self, world: &World) {
+        self.ready.reset();
+        self.missed.reset();
+        for (id, o) in world.miners.iter() {
+            self.note_ready("Miner", id, o.status.as_ref().map(|s| &s.conditions));
+        }
+        for (id, o) in world.groups.iter() {
+            self.note_ready("SealingGroup", id, o.status.as_ref().map(|s| &s.conditions));
+        }
+        for (id, o) in world.stores.iter() {
+            self.note_ready("SectorStore", id, o.status.as_ref().map(|s| &s.conditions));
+        }
+        for (id, o) in world.batches.iter() {
+            let Some(status) = &o.status else { continue };
+            self.note_ready("PostBatch", id, Some(&status.conditions));
+            let missed = |d: &&DeadlineStatus| d.state == DeadlineState::Missed;
+            let missed = status.deadlines.iter().filter(missed).count();
+            let id = id.to_string();
+            let batch = self.missed.with_label_values(&[id.as_str()]);
+            batch.set(count(missed));
+        }
+    }
+
+    fn note_ready(&self, kind: &str, id: &Id, said: Option<&Conditions>) {
+        let ready = said.and_then(|all| all.iter().find(|c| c.type_ == conditions::READY));
+        if let Some(ready) = ready {
+            let id = id.to_string();
+            let object = self.ready.with_label_values(&[kind, id.as_str()]);
+            object.set(i64::from(ready.status == "True"));
         }
     }
 
@@ -292,6 +389,8 @@ impl Metrics {
         self.available.reset();
         self.faulty.reset();
         self.recovering.reset();
+        self.unproven.reset();
+        self.window_left.reset();
         for (id, view) in &world.chains {
             let id = id.to_string();
             let miner = &[id.as_str()];
@@ -307,6 +406,14 @@ impl Metrics {
                 self.recovering
                     .with_label_values(miner)
                     .set(sectors(facts.recovering));
+                let window = facts.deadline.current();
+                if let Some(left) = window.left(facts.head) {
+                    let unproven = facts.unproven(window.deadline).len();
+                    self.unproven
+                        .with_label_values(miner)
+                        .set(sectors(unproven));
+                    self.window_left.with_label_values(miner).set(left);
+                }
                 let atto = |amount: &filstar_chain::types::AttoFil| amount.to_fil_lossy() * 1e18;
                 self.base_fee
                     .with_label_values(miner)
@@ -382,6 +489,8 @@ fn floats(r: &Registry, name: &str, help: &str) -> Result<GaugeVec, prometheus::
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -396,5 +505,34 @@ mod tests {
         assert!(text.contains("# HELP filstar_actions_total "));
         assert!(text.contains("filstar_actions_total{kind=\"PatchSector\",outcome=\"Done\"} 1"));
         assert!(text.contains("filstar_world_objects{kind=\"Sector\"} 0"));
+    }
+
+    #[test]
+    fn a_batch_that_is_not_well_and_missed_a_deadline_is_a_figure() {
+        let mut world = World::default();
+        let batch = json!({
+            "apiVersion": "filstar.io/v1alpha1", "kind": "PostBatch",
+            "metadata": {"name": "all", "namespace": "mining", "resourceVersion": "1"},
+            "spec": {"minerRef": {"name": "m"}, "parametersPath": "/p", "lane": {"memory": "1Gi"}},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "False", "reason": "ProverNotReady", "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+                "deadlines": [
+                    {"index": 3, "open": 60, "state": "Missed", "sectors": 1},
+                    {"index": 4, "open": 120, "state": "Accepted", "sectors": 1},
+                ],
+            },
+        });
+        world.batches.apply(serde_json::from_value(batch).unwrap());
+        let metrics = Metrics::new().unwrap();
+        metrics.observe(&world, jiff::Timestamp::UNIX_EPOCH);
+        let text = metrics.text();
+        let lines = [
+            "filstar_ready{kind=\"PostBatch\",object=\"mining/all\"} 0",
+            "filstar_deadlines_missed{batch=\"mining/all\"} 1",
+        ];
+        for line in lines {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 }

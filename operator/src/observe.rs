@@ -18,16 +18,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use filstar_chain::node::Node;
+use filstar_core::world::{Id, World};
 use filstar_crds::{Miner, MinerSpec};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+pub(crate) use partitions::living;
 pub use questions::{Asked, Questions, questions};
 
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::watch::Event;
-use crate::world::{Id, World};
 
 /// The chain node in use, by Miner.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,8 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use filstar_core::world::{Changes, Id, Now, World};
+use filstar_core::{plan, status};
 use filstar_crds::{ChainMessage, Sector};
 
 use crate::apply::Applier;
@@ -28,8 +30,6 @@ use crate::observe::{Connections, Observer};
 use crate::secrets::Secrets;
 use crate::serve;
 use crate::watch::{self as watches, Event};
-use crate::world::{Changes, Id, Now, World};
-use crate::{plan, status};
 
 use pacing::Pacing;
 use perform::Outcome;

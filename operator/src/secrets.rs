@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use filstar_chain::class::Class;
 use filstar_chain::types::{Address, Network};
 use filstar_chain::wallet::LocalSigner;
+use filstar_core::world::Id;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
-
-use crate::world::Id;
 
 /// How long what was read counts.
 const FRESH: Duration = Duration::from_secs(15);

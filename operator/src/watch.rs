@@ -9,6 +9,7 @@ mod kind;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use filstar_core::world::{Id, World};
 use filstar_crds::{
     ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, SealingNode, Sector, SectorStore,
     labels,
@@ -24,10 +25,11 @@ use tokio::sync::mpsc;
 pub use guard::Guarded;
 pub use kind::Kind;
 
-use crate::world::{Id, World};
-
 /// Objects in one page of a listing: bounds what a start needs in memory.
 const PAGE: u32 = 100;
+
+/// HTTP's number for what is not there.
+const NOT_FOUND: u16 = 404;
 
 /// One change of the world.
 pub type Change = Box<dyn FnOnce(&mut World) -> bool + Send>;
@@ -94,7 +96,8 @@ async fn wait_until_served<K: Kind>(client: &Client) {
     let mut said = false;
     loop {
         match api.list_metadata(&ListParams::default().limit(1)).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
+            // The path of a kind that is not there has no Status in its answer, so no reason either.
+            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => {
                 if !said {
                     tracing::warn!(
                         kind = K::PLURAL,

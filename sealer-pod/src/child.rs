@@ -86,14 +86,28 @@ impl Starter {
         })
     }
 
-    /// Processes of another program, which says what a test wants.
+    /// Processes of a script in `dir`, which says what a test wants.
+    ///
+    /// Another process writes the script: a process that another thread starts while the file is open here
+    /// would inherit it, and what is open for writing cannot be executed.
     #[cfg(test)]
-    pub(crate) fn of(program: PathBuf, tmp: &Path) -> Self {
+    pub(crate) fn of_script(dir: &Path, script: &str) -> Self {
+        let program = dir.join("program");
+        let mut install = std::process::Command::new("install")
+            .args(["-m", "755", "/dev/stdin"])
+            .arg(&program)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = install.stdin.take().unwrap();
+        io::Write::write_all(&mut input, script.as_bytes()).unwrap();
+        drop(input);
+        assert!(install.wait().unwrap().success());
         let path = std::env::var_os("PATH").unwrap_or_default();
         Self {
             program,
             env: BTreeMap::from([("PATH".into(), path)]),
-            tmp: tmp.to_owned(),
+            tmp: dir.to_owned(),
             pool: None,
         }
     }
@@ -293,7 +307,7 @@ fn silent(status: ExitStatus) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     use super::*;
 
@@ -319,17 +333,13 @@ mod tests {
     const PC1: &str = r#"{"place": {"sector": {"actor": 1000, "number": 7}, "proof": "StackedDrg2KiBV1P1",
         "root": "/"}, "ticket": "0000000000000000000000000000000000000000000000000000000000000000"}"#;
 
-    /// Starts a script in the place of our own program.
-    fn of_script(dir: &Path, script: &str) -> Starter {
-        let program = dir.join("program");
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        Starter::of(program, dir)
-    }
+    /// Longest that a script takes on a machine that does much else.
+    const LONG: Duration = Duration::from_mins(1);
 
     fn to_its_end<T>(run: impl Future<Output = T>) -> T {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build().unwrap().block_on(run)
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(async { tokio::time::timeout(LONG, run).await.unwrap() })
     }
 
     #[test]
@@ -339,7 +349,7 @@ mod tests {
             read -r request
             echo '{"error": {"class": "Fatal", "message": "pool '$FILSTAR_PC1_POOL'"}}'"#;
         let of_group = BTreeMap::from([(pool::VARIABLE.to_owned(), "/elsewhere:1".to_owned())]);
-        let starter = of_script(dir.path(), script);
+        let starter = Starter::of_script(dir.path(), script);
         let starter = starter.sharing(Shared::new(dir.path(), 8192));
         let input: filstar_sealing::task::Pc1 = serde_json::from_str(PC1).unwrap();
         let (place, ticket) = (input.place.clone(), input.ticket);
@@ -375,7 +385,7 @@ mod tests {
             echo '{"of": [1, {"error": {"class": "Fatal", "message": "again"}}]}'
             echo 'not a line of ours'
             exit 3"#;
-        let starter = of_script(dir.path(), script);
+        let starter = Starter::of_script(dir.path(), script);
         let request = format!(r#"{{"together": [{PC1}, {PC1}], "perCore": 2}}"#);
         let request: Pc1Together = serde_json::from_str(&request).unwrap();
         let mut told = Vec::new();
@@ -403,13 +413,63 @@ mod tests {
         let script = format!("#!/bin/sh\n: >{}", started.display());
         let starter = Starter {
             tmp: dir.path().join("tmp"),
-            ..of_script(dir.path(), &script)
+            ..Starter::of_script(dir.path(), &script)
         };
         let request = r#"{"together": [], "perCore": 2}"#;
         let request: Pc1Together = serde_json::from_str(request).unwrap();
         let run = starter.run_together(&request, |at, what| panic!("{at}: {what:?}"));
         to_its_end(run);
         assert!(!started.exists() && !dir.path().join("tmp").exists());
+    }
+
+    /// Runs a task and returns what it said.
+    fn said(starter: &Starter) -> impl Future<Output = String> {
+        let input: filstar_sealing::task::Pc1 = serde_json::from_str(PC1).unwrap();
+        let request = Request {
+            task: Task::Pc1(input),
+            from_scratch: false,
+        };
+        async move { starter.run(&request, |_| {}).await.unwrap_err().message }
+    }
+
+    #[test]
+    fn tasks_that_run_at_once_have_folders_of_their_own_for_locks_and_temporary_files() {
+        let dir = tempfile::tempdir().unwrap();
+        // Each goes on only when both have begun, so that they are there at the same time.
+        let script = r#"#!/bin/sh
+            read -r request
+            : >"$TMPDIR/lock"
+            until [ "$(ls -d "$TMPDIR"/../task-*/lock | wc -l)" = 2 ] || [ -e "$TMPDIR/../both" ]; do :; done
+            : >"$TMPDIR/../both"
+            echo '{"error": {"class": "Fatal", "message": "'"$TMPDIR"'"}}'"#;
+        let starter = Starter::of_script(dir.path(), script);
+        let elsewhere = BTreeMap::from([("TMPDIR".to_owned(), "/shared".to_owned())]);
+        let of_group = starter.with(&elsewhere);
+        let (a, b) = to_its_end(async { tokio::join!(said(&starter), said(&of_group)) });
+        assert_ne!(a, b, "the proof library keeps its GPU locks in TMPDIR");
+        let parent = |text: &str| Path::new(text).parent().map(Path::to_path_buf);
+        assert_eq!(
+            (parent(&a), parent(&b)),
+            (parent(&b), Some(dir.path().to_path_buf()))
+        );
+    }
+
+    #[test]
+    fn a_task_process_has_the_cpus_of_its_supervisor() {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"#!/bin/sh
+            read -r request
+            cpus=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
+            echo '{"error": {"class": "Fatal", "message": "'"$cpus"'"}}'"#;
+        let starter = Starter::of_script(dir.path(), script);
+        // This thread alone is bound: the other tests keep their CPUs.
+        let all = sched_getaffinity(None).unwrap();
+        let last = (0..CpuSet::MAX_CPU).rfind(|cpu| all.is_set(*cpu)).unwrap();
+        let mut one = CpuSet::new();
+        one.set(last);
+        sched_setaffinity(None, &one).unwrap();
+        assert_eq!(to_its_end(said(&starter)), last.to_string());
     }
 
     #[test]

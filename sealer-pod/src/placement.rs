@@ -46,11 +46,21 @@ pub(crate) struct Verdict {
     pub(crate) message: String,
 }
 
+/// Binds this process to its very CPUs where kubelet does not, and asks the kernel what it has then.
+pub(crate) fn settle(asked: &Asked) -> Found {
+    if let Some(cpus) = &asked.cpuset
+        && let Err(error) = bind(cpus)
+    {
+        tracing::error!(%error, "cannot bind to the cpus of this pod");
+    }
+    find(asked)
+}
+
 /// Binds all threads of this process to `cpus`; those to come and child processes inherit it.
 ///
 /// # Errors
 /// What the kernel says: it refuses when none of them is in our cgroup's set.
-pub(crate) fn bind(cpus: &[u32]) -> std::io::Result<()> {
+fn bind(cpus: &[u32]) -> std::io::Result<()> {
     let mut set = CpuSet::new();
     for cpu in cpus {
         let cpu = *cpu as usize;
@@ -110,7 +120,11 @@ pub(crate) fn judge(found: &Found, asked: &Asked) -> Verdict {
     if !verdict.verified {
         return verdict;
     }
-    match devices::broken(asked.devices, &found.present) {
+    let far = devices::far_memory(&found.memory_nodes, &found.present);
+    // Shared CPUs are on all nodes.
+    let far = far.filter(|_| asked.cpus > 0);
+    let broken = far.map(|text| ("MemoryFar", text));
+    match broken.or_else(|| devices::broken(asked.devices, &found.present)) {
         None => verdict
             .message
             .push_str(&devices::words(asked.devices, &found.present)),
@@ -285,6 +299,32 @@ mod tests {
         let v = super::judge(&found(&[1], None), &asked);
         assert_eq!((v.verified, v.reason), (false, "GpuMismatch"));
         assert!(v.message.contains("0 of 1 GPUs"), "{}", v.message);
+    }
+
+    #[test]
+    fn far_memory_is_a_mismatch_though_the_cpus_are_right() {
+        let far = Found {
+            present: Present {
+                nodes: vec![1],
+                with_memory: vec![0, 1],
+                ..Present::default()
+            },
+            ..found(&[1], None)
+        };
+        let v = judge(&far, 1);
+        assert_eq!((v.verified, v.reason), (false, "MemoryFar"));
+        assert!(
+            v.message
+                .starts_with("cpus 1 (1) of 1 asked, memory nodes 0, but the cpus are on"),
+            "{}",
+            v.message
+        );
+        assert!(judge(&far, 0).verified, "shared cpus");
+        let near = Found {
+            memory_nodes: "1".into(),
+            ..far
+        };
+        assert!(judge(&near, 1).verified);
     }
 
     #[test]

@@ -20,12 +20,12 @@ mod recheck;
 mod tell;
 mod work;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use filstar_chain::{
     ActorId, Endpoint, Endpoints, Epoch, Network, Node,
-    endpoints::{Healthy, Policy},
+    endpoints::{Healthy, NoneHealthy, Policy},
     node::MinerReader,
 };
 use filstar_crds::parse_duration;
@@ -47,7 +47,7 @@ use crate::{
     disks,
     http::{self, Health},
     metrics::Metrics,
-    placement::{self, Asked},
+    placement::{self, Asked, Verdict},
     pod, settings,
     wire::Failure,
 };
@@ -89,11 +89,16 @@ struct Role {
     hand: Hand,
     /// The newest epoch that the chain was seen at.
     seen: Epoch,
-    told: Option<Told>,
+    /// What the `PostBatch` says of us, and since when we know; none before it was read.
+    told: Option<(Told, Instant)>,
     faults: Faults,
     /// Faulty sectors that are being read.
     readings: Readings,
-    placement_told: bool,
+    /// Epoch in which the partitions of faulty sectors were asked for.
+    partitions_asked: Epoch,
+    /// The CPUs that were promised, and what was told of them.
+    promise: Asked,
+    verdict_told: Option<Verdict>,
     recalls: u32,
 }
 
@@ -115,7 +120,9 @@ impl Role {
             max_lag_epochs: settings.max_lag_epochs,
             genesis: None,
         };
-        let threads = placement::find(&Asked::default()).cpus.len().max(1);
+        let asked = settings.pod.asked()?;
+        // Before anything is started: task processes inherit it.
+        let threads = placement::settle(&asked).cpus.len().max(1);
         let prover = Prover {
             starter: Starter::new(&settings.pod.params, &settings.pod.tmp, threads)?,
             stores: settings.pod.stores.clone(),
@@ -138,7 +145,9 @@ impl Role {
             told: None,
             faults: Faults::default(),
             readings: Readings::default(),
-            placement_told: false,
+            partitions_asked: Epoch(0),
+            promise: asked,
+            verdict_told: None,
             recalls: 0,
         })
     }
@@ -146,13 +155,10 @@ impl Role {
 
 async fn run(mut role: Role) -> anyhow::Result<()> {
     let mut pause = Duration::from_secs(1);
-    let mut recalled = false;
     loop {
-        if !recalled {
-            recalled = role.recall().await;
-        }
+        let begins = role.recall().await;
         role.tell_placement().await;
-        if recalled {
+        if begins {
             match role.turn().await {
                 Ok(next) => {
                     pause = next;
@@ -193,11 +199,11 @@ impl Role {
     async fn look(&mut self) -> anyhow::Result<Duration> {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         self.asked = None;
-        let at = self.chain.healthy(now).await.map_err(|e| anyhow!("{e}"))?;
+        let (at, old) = self.find(now).await?;
         self.asked = Some(at.clone());
         let info = at.node.proving_deadline(self.actor, &at.head.key).await?;
         let (dues, outcome) = self.ask(&at, &info).await;
-        self.seen = at.head.height;
+        self.seen = self.seen.max(at.head.height);
         for due in &dues {
             self.notes.observe(due, at.head.height);
         }
@@ -218,8 +224,25 @@ impl Role {
             self.start(&at, &moment, step);
         }
         outcome?;
+        if let Some(old) = old {
+            // It is said, and no other node would do better.
+            self.asked = None;
+            return Err(anyhow!("{old}"));
+        }
         self.recheck(&at, &info).await?;
         Ok((epoch_time / 2).clamp(Duration::from_millis(500), Duration::from_secs(10)))
+    }
+
+    /// The node to ask. Where all heads are old, or from the future, the highest one, and why no other: the clock of this machine
+    /// may be what is wrong, and a proof for an old head costs time at most. Not one that is far behind what was seen.
+    async fn find(&mut self, now: u64) -> anyhow::Result<(Healthy, Option<NoneHealthy>)> {
+        let found = self.chain.healthy_or_highest(now).await;
+        let (at, old) = found.map_err(|e| anyhow!("{e}"))?;
+        let lag = i64::try_from(self.settings.max_lag_epochs).unwrap_or(i64::MAX);
+        match old {
+            Some(old) if self.seen.since(at.head.height) > lag => Err(anyhow!("{old}")),
+            old => Ok((at, old)),
+        }
     }
 
     fn needs(&self, at: &Healthy, proof: Option<String>) -> Needs {

@@ -6,7 +6,7 @@
 //!                                                  │ progress, end
 //!                   Sector status.sealer ◄─ reports ◄─┘
 //! ```
-//! Effects: child processes; the status of Sectors whose task is ours; the capacity of stores; a
+//! Effects: child processes; the status of Sectors whose task is ours; the capacity of stores, and sweeps of them; a
 //! condition and an annotation on our pod. Never: two runs of one sector at once; a report about a task that is no
 //! longer in its Sector.
 
@@ -15,6 +15,7 @@ mod decide;
 mod input;
 mod report;
 mod start;
+mod sweep;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -76,9 +77,17 @@ pub(crate) async fn main(settings: settings::Seal) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", settings.pod.listen))?;
     let client = pod::connect().await?;
+    let sealer = Sealer::new(settings, client, health, metrics)?;
+    let sweeps = sweep::run(
+        sealer.settings.pod.clone(),
+        sealer.client.clone(),
+        sealer.starter.clone(),
+        sealer.metrics.clone(),
+    );
     tokio::select! {
         stopped = pod::stopped() => stopped,
-        ended = Sealer::new(settings, client, health, metrics)?.run() => ended,
+        ended = sealer.run() => ended,
+        ended = sweeps => ended,
     }
 }
 
@@ -143,12 +152,7 @@ impl Sealer {
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
         let asked = settings.asked()?;
-        if let Some(cpus) = &asked.cpuset
-            && let Err(error) = placement::bind(cpus)
-        {
-            tracing::error!(%error, "cannot bind to the cpus of this pod");
-        }
-        let found = placement::find(&asked);
+        let found = placement::settle(&asked);
         let verdict = placement::judge(&found, &asked);
         tracing::info!(verified = verdict.verified, "{}", verdict.message);
         let starter = Starter::new(

@@ -23,6 +23,9 @@ pub(crate) struct Pod {
     /// Exclusive CPUs asked for; 0 means the shared ones.
     #[arg(long, env = "FILSTAR_CPUS", default_value_t = 0)]
     pub(crate) cpus: u32,
+    /// The CPUs to bind to, a list such as `8-15`, where kubelet does not do it.
+    #[arg(long, env = "FILSTAR_CPUSET")]
+    pub(crate) cpuset: Option<String>,
     /// Where health and metrics are served.
     #[arg(long, env = "FILSTAR_LISTEN", default_value = "0.0.0.0:9090")]
     pub(crate) listen: SocketAddr,
@@ -35,6 +38,24 @@ pub(crate) struct Pod {
     /// Folder for temporary files.
     #[arg(long, env = "FILSTAR_TMP", default_value = "/tmp")]
     pub(crate) tmp: PathBuf,
+}
+
+impl Pod {
+    /// The CPUs that were promised.
+    ///
+    /// # Errors
+    /// When the list is not of its form.
+    pub(crate) fn asked(&self) -> anyhow::Result<Asked> {
+        let cpuset = self.cpuset.as_deref().map(|text| {
+            placement::parse_list(text)
+                .with_context(|| format!("FILSTAR_CPUSET={text} is not a list of cpus"))
+        });
+        Ok(Asked {
+            cpus: self.cpus,
+            cpuset: cpuset.transpose()?,
+            devices: Promised::default(),
+        })
+    }
 }
 
 /// Whether a pod that cannot prove its CPUs computes.
@@ -59,9 +80,6 @@ pub(crate) struct Seal {
     /// Whether to compute on CPUs that are not those asked for.
     #[arg(long, env = "FILSTAR_PLACEMENT_POLICY", default_value = "Required")]
     pub(crate) placement_policy: Policy,
-    /// The CPUs to bind to, a list such as `8-15`, where kubelet does not do it.
-    #[arg(long, env = "FILSTAR_CPUSET")]
-    pub(crate) cpuset: Option<String>,
     /// GPUs that were promised.
     #[arg(long, env = "FILSTAR_GPU_COUNT", default_value_t = 0)]
     pub(crate) gpus: u32,
@@ -80,15 +98,11 @@ pub(crate) struct Seal {
 }
 
 impl Seal {
-    /// What was promised.
+    /// What was promised, CPUs and devices.
     ///
     /// # Errors
     /// When a list or an amount is not of its form.
     pub(crate) fn asked(&self) -> anyhow::Result<Asked> {
-        let cpuset = self.cpuset.as_deref().map(|text| {
-            placement::parse_list(text)
-                .with_context(|| format!("FILSTAR_CPUSET={text} is not a list of cpus"))
-        });
         let huge = self.hugepages.as_deref().map(|text| {
             let (page, amount) = text
                 .split_once(':')
@@ -96,12 +110,11 @@ impl Seal {
             anyhow::Ok((parse_bytes(page)?, parse_bytes(amount)?))
         });
         Ok(Asked {
-            cpus: self.pod.cpus,
-            cpuset: cpuset.transpose()?,
             devices: Promised {
                 gpus: self.gpus,
                 huge: huge.transpose()?,
             },
+            ..self.pod.asked()?
         })
     }
 }

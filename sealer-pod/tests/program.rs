@@ -231,3 +231,94 @@ fn task_held_at_a_point_and_killed_goes_on_as_if_nothing_had_happened() {
         "{lines:?}"
     );
 }
+
+#[test]
+fn sweep_over_a_pipe_lists_and_then_removes_what_was_named_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |path: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, [0; 10]).unwrap();
+    };
+    for number in [7, 8] {
+        put(&format!("sealed/s-t01000-{number}"));
+        put(&format!("sealed/s-t01000-{number}.json"));
+        put(&format!("cache/s-t01000-{number}/p_aux"));
+    }
+    let request = |remove: bool| {
+        let input = json!({"store": dir.path(), "remove": remove, "most": 9,
+                           "sectors": [{"actor": 1000, "ranges": [[3, 7]]}]});
+        json!({"task": {"task": "sweep", "input": input}, "fromScratch": false}).to_string()
+    };
+    let found = json!([{"sector": {"actor": 1000, "number": 7}, "bytes": 30}]);
+    for remove in [false, true] {
+        let lines = task(&[], &request(remove));
+        let result = &lines.last().unwrap()["result"];
+        assert_eq!(result["task"], "sweep", "{lines:?}");
+        assert_eq!(result["output"]["sectors"], found, "{lines:?}");
+        let there = dir.path().join("sealed/s-t01000-7").exists();
+        assert_eq!(there, !remove);
+    }
+    assert!(!dir.path().join("cache/s-t01000-7").exists());
+    for left in [
+        "sealed/s-t01000-8",
+        "sealed/s-t01000-8.json",
+        "cache/s-t01000-8/p_aux",
+    ] {
+        assert!(dir.path().join(left).exists(), "{left}");
+    }
+    let lines = task(&[], &request(true));
+    let left = &lines.last().unwrap()["result"]["output"]["sectors"];
+    assert_eq!(*left, json!([]));
+}
+
+/// Machines as `lstopo` writes them, and what the text beside each says of them.
+#[test]
+fn machine_is_printed_as_agent_and_planner_see_it() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    for (machine, gpus, wanted) in [
+        ("offline-cores", None, "offline-cores"),
+        ("part-of-an-l3", None, "part-of-an-l3"),
+        ("unequal-l3", None, "unequal-l3"),
+        ("gpus-on-the-far-socket", None, "gpus-on-the-far-socket"),
+        // Recorded ones in place of those of the export, whose slots it does not show.
+        (
+            "gpus-on-the-far-socket",
+            Some("workstation"),
+            "recorded-gpus",
+        ),
+    ] {
+        let file = |folder: &str, name: &str| data.join(folder).join(name);
+        let mut agent = program();
+        agent.args(["agent", "--print", "--topology"]);
+        agent.arg(file("nodes", &format!("{machine}.xml")));
+        if let Some(gpus) = gpus {
+            agent
+                .arg("--gpus")
+                .arg(file("gpus", &format!("{gpus}.json")));
+        }
+        let out = agent.output().unwrap();
+        assert!(out.status.success(), "{wanted}: {out:?}");
+        let said = String::from_utf8(out.stdout).unwrap();
+        let text = std::fs::read_to_string(file("nodes", &format!("{wanted}.txt"))).unwrap();
+        assert_eq!(said, text, "{wanted}:\n{said}");
+        // Every core group but the first has a pod, on each of these machines.
+        let groups = said.matches("\n  group ").count();
+        assert_eq!(said.matches("\n  pod ").count(), groups - 1, "{said}");
+        assert_eq!(said.matches("left to the system").count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn topology_that_is_not_one_is_refused_with_what_to_do() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/nodes/README.md");
+    let said = |arguments: &[&str]| {
+        let out = program().arg("agent").args(arguments).output().unwrap();
+        assert!(!out.status.success() && out.stdout.is_empty(), "{out:?}");
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let text = said(&["--print", "--topology", readme]);
+    assert!(text.contains("lstopo machine.xml"), "{text}");
+    let text = said(&["--topology", readme]);
+    assert!(text.contains("--print"), "{text}");
+}

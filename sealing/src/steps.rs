@@ -10,6 +10,7 @@ mod commit;
 mod keep;
 mod post;
 mod seal;
+mod sweep;
 mod together;
 mod unseal;
 
@@ -139,6 +140,7 @@ fn compute(task: &Task, context: &Context<'_>) -> Result<Output> {
         Task::Land(input) => Output::Land(keep::land(input, context)?),
         Task::Unseal(input) => Output::Unseal(unseal::unseal(input, context)?),
         Task::Remove(input) => Output::Remove(keep::remove(input)?),
+        Task::Sweep(input) => Output::Sweep(sweep::sweep(input, context)?),
         Task::VerifySeal(input) => Output::Verified(commit::verify(input, context)?),
         Task::VanillaProof(input) => Output::Proof(post::vanilla_proof(input)?),
         Task::ReadPartition(input) => Output::ReadPartition(post::read_partition(input, context)?),
@@ -203,6 +205,7 @@ fn unlock(task: &Task) -> Result<()> {
         | Task::C2(_)
         | Task::Finalize(_)
         | Task::Unseal(_)
+        | Task::Sweep(_)
         | Task::VerifySeal(_)
         | Task::VanillaProof(_)
         | Task::ReadPartition(_)

@@ -11,7 +11,7 @@ use crate::{
     hash::{Hash32, HexBytes},
     ledger::FileFact,
     proof::SealProof,
-    sector::Place,
+    sector::{Place, SectorId},
 };
 
 /// Any task.
@@ -36,6 +36,8 @@ pub enum Task {
     Unseal(Unseal),
     /// Removes all files of a sector.
     Remove(Remove),
+    /// Looks for files of sectors in a store, or removes them.
+    Sweep(Sweep),
     /// Verifies a seal.
     VerifySeal(VerifySeal),
     /// Reads one sector for window `PoSt`.
@@ -61,6 +63,7 @@ impl Task {
             Self::Land(_) => "Land",
             Self::Unseal(_) => "Unseal",
             Self::Remove(_) => "Remove",
+            Self::Sweep(_) => "Sweep",
             Self::VerifySeal(_) => "VerifySeal",
             Self::VanillaProof(_) => "VanillaProof",
             Self::ReadPartition(_) => "ReadPartition",
@@ -81,7 +84,8 @@ impl Task {
             Self::Land(t) => Some(&t.place),
             Self::Unseal(t) => Some(&t.place),
             Self::Remove(t) => Some(&t.place),
-            Self::VerifySeal(_)
+            Self::Sweep(_)
+            | Self::VerifySeal(_)
             | Self::VanillaProof(_)
             | Self::ReadPartition(_)
             | Self::WindowPartition(_)
@@ -112,6 +116,8 @@ pub enum Output {
     Unseal(UnsealOutput),
     /// Of [`Task::Remove`].
     Remove(RemoveOutput),
+    /// Of [`Task::Sweep`].
+    Sweep(SweepOutput),
     /// Of the two that verify.
     Verified(VerifiedOutput),
     /// Of [`Task::VanillaProof`] and [`Task::WindowPartition`].
@@ -317,6 +323,48 @@ pub struct Remove {
 pub struct RemoveOutput {
     /// Files and folders that were there.
     pub removed: Vec<PathBuf>,
+}
+
+/// Looks for files of sectors in a store, or removes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// The store's folder.
+    pub store: PathBuf,
+    /// Whether the files are removed; otherwise they are only looked for.
+    pub remove: bool,
+    /// The sectors; files of others are left alone.
+    pub sectors: Vec<SectorSet>,
+    /// At most so many sectors, those with the smallest numbers.
+    pub most: usize,
+}
+
+/// Sectors of one miner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SectorSet {
+    /// The miner's actor id.
+    pub actor: u64,
+    /// Their numbers, as first and last of each range, in order.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+/// What was found, or removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepOutput {
+    /// The sectors, in order.
+    pub sectors: Vec<Swept>,
+    /// Whether there are more than were wanted at most.
+    pub more: bool,
+    /// What cannot be removed, and what to do: the first such file.
+    pub problem: Option<String>,
+}
+
+/// The files of one sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swept {
+    /// Which sector.
+    pub sector: SectorId,
+    /// Sum of their sizes.
+    pub bytes: u64,
 }
 
 /// Verifies a seal.

@@ -338,17 +338,26 @@ async fn the_next_base_fee_is_the_node_s_own_where_it_has_one() {
 }
 
 #[tokio::test]
-async fn the_next_base_fee_is_computed_where_the_node_has_none() {
-    let server = Server::start(|method, _| match method {
-        "EthBaseFee" => Answer::Refusal(-32601, "method not found".to_owned()),
-        other => Answer::Result(example(other)["result"].clone()),
-    })
-    .await;
-    let node = server.node("main");
-    let head = node.chain_head().await.unwrap();
-    let fees = node.base_fees(&head).await.unwrap();
-    // Nearly nobody bids: down by an eighth, rounded up.
-    assert_eq!(fees.next, AttoFil::from(20_592_036 - 2_574_005));
+async fn the_next_base_fee_is_computed_where_the_node_has_none_or_has_it_switched_off() {
+    let refusals = [
+        (-32601, "method not found"),
+        (
+            1,
+            "module disabled, enable with Fevm.EnableEthRPC / LOTUS_FEVM_ENABLEETHRPC",
+        ),
+    ];
+    for (code, text) in refusals {
+        let server = Server::start(move |method, _| match method {
+            "EthBaseFee" => Answer::Refusal(code, text.to_owned()),
+            other => Answer::Result(example(other)["result"].clone()),
+        })
+        .await;
+        let node = server.node("main");
+        let head = node.chain_head().await.unwrap();
+        let fees = node.base_fees(&head).await.unwrap();
+        // Nearly nobody bids: down by an eighth, rounded up.
+        assert_eq!(fees.next, AttoFil::from(20_592_036 - 2_574_005), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -277,3 +277,21 @@ fn lag_counts_whole_epochs_beyond_the_one_that_is_due() {
     assert_eq!(lag_epochs(NOW + 5, NOW, 30), 0);
     assert_eq!(lag_epochs(0, NOW, 0), NOW - 1);
 }
+
+#[tokio::test]
+async fn where_all_heads_are_old_the_highest_is_shown_to_who_asks_for_one_and_to_nobody_else() {
+    let old = |head_at| Shows { head_at, ..well() };
+    let (first, second) = (start(old(NOW - 9000)).await, start(old(NOW + 900)).await);
+    let mut endpoints = endpoints(&[&first, &second]);
+    assert!(endpoints.healthy(NOW).await.is_err());
+    let (shown, old) = endpoints.healthy_or_highest(NOW).await.unwrap();
+    assert_eq!(shown.node.name(), "first", "both heads are equally high");
+    assert_eq!(old.unwrap().reasons.len(), 2);
+    let other = Shows {
+        name: "calibrationnet",
+        ..well()
+    };
+    let other = start(other).await;
+    let mut endpoints = self::endpoints(&[&other]);
+    assert!(endpoints.healthy_or_highest(NOW).await.is_err());
+}

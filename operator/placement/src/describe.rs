@@ -36,10 +36,19 @@ pub fn describe(server: &Server) -> String {
 }
 
 fn lanes(server: &Server) -> Vec<LaneRequest> {
-    let groups = server.groups.iter().filter(|g| !g.cores.is_empty());
-    let cpus = groups.clone().map(CoreGroup::threads).max().unwrap_or(1);
+    let mut groups: Vec<&CoreGroup> = server
+        .groups
+        .iter()
+        .filter(|g| !g.cores.is_empty())
+        .collect();
+    groups.sort_by_key(|g| g.id);
     let memory: u64 = server.numa.iter().map(|n| n.memory).sum();
-    let count = groups.count().max(1) as u64;
+    let count = groups.len().max(1) as u64;
+    // As many as the smallest group has of those that are not left to the system: where groups are unequal, each still has a
+    // pod of its own.
+    let given = groups.get(1..).filter(|rest| !rest.is_empty());
+    let smallest = given.unwrap_or(&groups).iter().map(|g| g.threads()).min();
+    let cpus = smallest.unwrap_or(1);
     let gib = (memory / GIB / count).max(1);
     let mut lanes = Vec::new();
     if server.gpus.len() >= 2 {

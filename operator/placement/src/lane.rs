@@ -1,8 +1,13 @@
 //! What a lane wants, as valid values.
 
-use filstar_crds::{Count, Lane, LaneCoreGroupOrder, LanePhase, parse_bytes};
+use filstar_crds::{
+    Backend, Count, Lane, LaneCoreGroupOrder, LaneCoreGroups, LanePhase, ProverLane, parse_bytes,
+};
 
-/// A lane of one group, read once.
+/// The name that the lane of a prover has in the planner.
+pub const PROVER: &str = "prover";
+
+/// A lane of one group, or that of a prover, read once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaneRequest {
     /// Who owns the lane, such as `namespace/group`.
@@ -48,6 +53,16 @@ pub struct GroupRule {
     pub reverse: bool,
     /// Leave the first group alone.
     pub skip_first: bool,
+}
+
+impl GroupRule {
+    fn of(rule: &LaneCoreGroups) -> Self {
+        Self {
+            include: rule.include.clone(),
+            reverse: rule.order == LaneCoreGroupOrder::Reverse,
+            skip_first: rule.skip_first,
+        }
+    }
 }
 
 /// A lane that passed the API server's rules and still cannot be used.
@@ -103,11 +118,7 @@ impl LaneRequest {
             memory: parse_bytes(&lane.memory).map_err(|e| invalid(e.to_string()))?,
             huge,
             gpus: lane.gpus,
-            groups: lane.core_groups.as_ref().map(|g| GroupRule {
-                include: g.include.clone(),
-                reverse: g.order == LaneCoreGroupOrder::Reverse,
-                skip_first: g.skip_first,
-            }),
+            groups: lane.core_groups.as_ref().map(GroupRule::of),
             pods: number(lane.pods),
             concurrency: number(lane.concurrency),
             per_core: lane.sectors_per_core.most(),
@@ -115,6 +126,38 @@ impl LaneRequest {
             during_post: lane.concurrency_during_post,
             tasks_per_gpu: lane.tasks_per_gpu,
             may_span,
+        })
+    }
+
+    /// Reads the lane of a prover: one pod, which gets no tasks from the planner.
+    ///
+    /// # Errors
+    /// Names the field that cannot be used.
+    pub fn of_prover(owner: &str, lane: &ProverLane) -> Result<Self, Invalid> {
+        let invalid = |problem: String| Invalid {
+            lane: PROVER.to_owned(),
+            problem,
+        };
+        if lane.cpus == 0 {
+            return Err(invalid("coreGroups and backend Agent need cpus".into()));
+        }
+        Ok(Self {
+            owner: owner.to_owned(),
+            name: PROVER.to_owned(),
+            sector_size: 0,
+            phases: Vec::new(),
+            cpus: lane.cpus,
+            memory: parse_bytes(&lane.memory).map_err(|e| invalid(e.to_string()))?,
+            huge: None,
+            gpus: 0,
+            groups: lane.core_groups.as_ref().map(GroupRule::of),
+            pods: Some(1),
+            concurrency: None,
+            per_core: 1,
+            pool: false,
+            during_post: None,
+            tasks_per_gpu: 1,
+            may_span: lane.backend == Backend::Agent,
         })
     }
 

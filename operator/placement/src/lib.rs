@@ -21,7 +21,7 @@ pub const POOL_BYTES: &str = "FILSTAR_POOL_BYTES";
 pub use admit::{Full, Kind, Limits, Load};
 pub use describe::describe;
 pub use inventory::Allocatable;
-pub use lane::{GroupRule, Invalid, LaneRequest};
+pub use lane::{GroupRule, Invalid, LaneRequest, PROVER};
 pub use pack::{Held, LeftOver, PodPlan, ServerPlan, place};
 pub use reason::{Choice, Unplaced, Unused};
 pub use server::{CoreGroup, Gpu, Numa, Server, parse_cpus, write_cpus};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::pack::PodPlan;
+
 /// A server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Server {
@@ -62,6 +64,21 @@ pub struct Gpu {
     pub numa: Option<u32>,
     /// Bytes of memory; 0 when unknown.
     pub memory: u64,
+}
+
+impl Server {
+    /// Takes the memory of a pod, the first of its NUMA nodes first, and the number of its CPUs out of what others may
+    /// get. Which CPUs these are, [`Held`](crate::Held) tells.
+    pub fn book(&mut self, pod: &PodPlan) {
+        let cpus = u32::try_from(pod.cpus.len()).unwrap_or(u32::MAX);
+        self.cpu_limit = self.cpu_limit.map(|all| all.saturating_sub(cpus));
+        let mut memory = pod.memory;
+        for numa in self.numa.iter_mut().filter(|n| pod.numa.contains(&n.id)) {
+            let here = memory.min(numa.memory);
+            numa.memory -= here;
+            memory -= here;
+        }
+    }
 }
 
 /// Writes CPUs as the kernel does: `0-3,8`. The numbers must be in order.

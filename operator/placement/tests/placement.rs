@@ -59,6 +59,26 @@ fn pods_get_whole_core_groups_from_the_last_and_never_the_first() {
 }
 
 #[test]
+fn what_a_prover_has_is_booked_before_lanes_take_what_is_left() {
+    let prover = filstar_crds::ProverLane {
+        cpus: 10,
+        memory: "200Gi".into(),
+        core_groups: Some(serde_json::from_str("{}").unwrap()),
+        backend: filstar_crds::Backend::Kubelet,
+    };
+    let prover = LaneRequest::of_prover("prover ns/b", &prover).unwrap();
+    let mut server = two_sockets();
+    server.cpu_limit = Some(128);
+    let place_of_it = place(&server, &[prover], &[]).pods.remove(0);
+    assert_eq!((place_of_it.groups.len(), place_of_it.numa.len()), (2, 1));
+    let before: u64 = server.numa.iter().map(|n| n.memory).sum();
+    server.book(&place_of_it);
+    let after: u64 = server.numa.iter().map(|n| n.memory).sum();
+    assert_eq!(before - after, 200 * GIB);
+    assert_eq!(server.cpu_limit, Some(112));
+}
+
+#[test]
 fn cpus_are_rounded_up_to_whole_groups_and_it_says_so() {
     let plan = place(&two_sockets(), &[pc1(10, 30)], &[]);
     let pod = &plan.pods[0];

@@ -1,13 +1,15 @@
 //! The bodies of our writes, as JSON: exactly the fields that the operator owns.
 
-use filstar_crds::{ChainMessageStatus, GROUP, SectorStatus, VERSION, conditions};
+use filstar_core::action::StatusPatch;
+use filstar_core::world::Id;
+use filstar_crds::{
+    ChainMessageStatus, GROUP, SectorStatus, SectorStoreStatus, VERSION, conditions,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Error;
-use crate::action::StatusPatch;
-use crate::world::Id;
 
 /// A status for server-side apply.
 pub(super) fn apply(
@@ -48,19 +50,22 @@ pub(super) fn message(id: &Id, version: &str, status: &ChainMessageStatus) -> Re
     apply("ChainMessage", id, Some(version), status, &[])
 }
 
+/// A store's status: all but what sealers write.
+pub(super) fn store(id: &Id, version: &str, status: &SectorStoreStatus) -> Result<Value, Error> {
+    let foreign = ["capacity", "usedPercent", "sweeper"];
+    apply("SectorStore", id, Some(version), status, &foreign)
+}
+
 /// The status of an object of users: all but what sealers and provers write.
 pub(super) fn status(id: &Id, status: &StatusPatch) -> Result<Value, Error> {
     match status {
         StatusPatch::Miner(status) => apply("Miner", id, None, status, &[]),
         StatusPatch::Group(status) => apply("SealingGroup", id, None, status, &[]),
         StatusPatch::Policy(status) => apply("GasPolicy", id, None, status, &[]),
-        StatusPatch::Store(status) => apply(
-            "SectorStore",
-            id,
-            None,
+        StatusPatch::Store {
             status,
-            &["capacity", "usedPercent"],
-        ),
+            resource_version,
+        } => store(id, resource_version, status),
         StatusPatch::Batch(status) => apply("PostBatch", id, None, status, &["prover", "faults"]),
         StatusPatch::Node(status) => {
             let mut status = status.clone();
@@ -102,8 +107,8 @@ pub fn kind_of(plural: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use filstar_crds::{
-        Inventory, PostBatchStatus, SealerReport, SealingNodeStatus, SectorPhase,
-        SectorStoreStatus, TaskState, set_condition,
+        Inventory, PostBatchStatus, SealerReport, SealingNodeStatus, SectorPhase, SweepReport,
+        TaskState, set_condition,
     };
 
     use super::*;
@@ -138,16 +143,26 @@ mod tests {
     }
 
     #[test]
-    fn a_stores_body_lacks_what_sealers_measure() {
+    fn a_stores_body_lacks_what_sealers_say_and_names_the_version() {
+        let report: SweepReport =
+            serde_json::from_value(json!({"id": "list-1", "state": "Running"})).unwrap();
         let store = SectorStoreStatus {
+            sweeper: Some(report),
             sectors: 2,
             capacity: Some("1Ti".into()),
             used_percent: Some(9),
             ..SectorStoreStatus::default()
         };
-        let body = status(&Id::new("ns", "s"), &StatusPatch::Store(store)).unwrap();
-        assert_eq!(body["status"], json!({"sectors": 2, "landing": 0}));
-        assert!(body["metadata"].get("resourceVersion").is_none());
+        let patch = StatusPatch::Store {
+            status: Box::new(store),
+            resource_version: "42".into(),
+        };
+        let body = status(&Id::new("ns", "s"), &patch).unwrap();
+        assert_eq!(
+            body["status"],
+            json!({"sectors": 2, "landing": 0, "sweeps": 0})
+        );
+        assert_eq!(body["metadata"]["resourceVersion"], "42");
     }
 
     #[test]

@@ -5,13 +5,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use filstar_chain::node::{ChainReader, MinerReader, RandomnessReader};
 use filstar_chain::randomness::{Tag, miner_entropy};
 use filstar_chain::types::{ActorId, AttoFil, Epoch, SectorSize};
+use filstar_core::action::Collateral;
+use filstar_core::world::Id;
 use filstar_crds::{ChainMessage, ChainMessageSpec, SectorStatus, labels};
 use kube::ResourceExt;
 
 use super::{Applier, Error, Scene};
-use crate::action::Collateral;
 use crate::watch::Change;
-use crate::world::Id;
 
 /// Randomness to draw, and where it goes.
 pub(super) struct Draw {
@@ -29,7 +29,7 @@ impl Applier {
         ticket
             .ok_or_else(|| Error::Invalid("the status has no ticket to fill in".into()))?
             .value = value;
-        self.patch_sector(&draw.id, &draw.status, &draw.resource_version)
+        self.patch_sector(&draw.id, &draw.status, &draw.resource_version, None)
             .await
     }
 
@@ -40,7 +40,7 @@ impl Applier {
         let seed = draw.status.seed.as_mut();
         seed.ok_or_else(|| Error::Invalid("the status has no seed to fill in".into()))?
             .value = value;
-        self.patch_sector(&draw.id, &draw.status, &draw.resource_version)
+        self.patch_sector(&draw.id, &draw.status, &draw.resource_version, None)
             .await
     }
 

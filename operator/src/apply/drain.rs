@@ -3,6 +3,9 @@
 //! Never: an eviction of a pod other than the one that was just read, on a node that nobody wants empty; the end of a
 //! sector with a pre-commit; a cordon undone that is not ours.
 
+use filstar_core::action::NodeChange;
+use filstar_core::plan::{drain, names};
+use filstar_core::world::{Id, Refused};
 use filstar_crds::{
     ChainMessage, MessageKind, MessageState, SealingNode, Sector, SectorPhase, annotations, labels,
     managers,
@@ -10,18 +13,15 @@ use filstar_crds::{
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions};
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::object::readable;
 use super::{Applied, Applier, Error};
-use crate::action::NodeChange;
-use crate::plan::{drain, names};
-use crate::watch::{Change, Guarded, applied};
-use crate::world::{Id, Refused};
+use crate::watch::{Change, Guarded, Kind, applied, removed};
 
-/// Pre-commits of one sector that are looked for.
+/// Pre-commits of one sector that are looked for, at least.
 const MESSAGES: u32 = 8;
 
 impl Applier {
@@ -110,7 +110,11 @@ impl Applier {
         uid: &str,
         version: &str,
         reason: &str,
+        gone: Option<&str>,
     ) -> Result<Change, Error> {
+        if let Some(node) = gone {
+            self.must_be_gone(node).await?;
+        }
         let live = self.live::<Sector>(id).await?;
         if live.uid().as_deref() != Some(uid) {
             return Err(Error::Gone);
@@ -125,9 +129,11 @@ impl Applier {
             return Err(Error::NoLongerDue("the sector is on chain"));
         }
         let prefix = names::sector_message_prefix(&id.name, MessageKind::PreCommit);
-        for n in 1..=MESSAGES {
+        for n in 1.. {
             let message = Id::new(&id.namespace, format!("{prefix}{n}"));
             match self.live::<ChainMessage>(&message).await {
+                // A sector that began anew has more of them.
+                Err(Error::Gone) if n >= MESSAGES => break,
                 Err(Error::Gone) => {}
                 Err(error) => return Err(error),
                 Ok(found) => {
@@ -178,6 +184,65 @@ impl Applier {
         let patch = Patch::Merge(&body);
         let call = api.patch(&id.name, &params, &patch);
         Ok(applied(self.write("nodes", call).await?))
+    }
+}
+
+impl Applier {
+    /// Refuses what is done because a node is gone, when it is there: what we know of Nodes may be minutes old.
+    pub(super) async fn must_be_gone(&self, node: &str) -> Result<(), Error> {
+        if self.is_there(node).await? {
+            return Err(Error::NoLongerDue("its Node is there"));
+        }
+        Ok(())
+    }
+
+    /// Whether the cluster has a Node at this very moment.
+    pub(super) async fn is_there(&self, node: &str) -> Result<bool, Error> {
+        let nodes: Api<Guarded<Node>> = Api::all(self.client.clone());
+        match self.read(nodes.get(node)).await {
+            Err(Error::Gone) => Ok(false),
+            found => found.map(|_| true),
+        }
+    }
+
+    /// Takes a person's word back that a node does not come back, unless it says something now.
+    pub(super) async fn clear_forget_node(&self, id: &Id, version: &str) -> Result<Change, Error> {
+        let live = self.live::<Sector>(id).await?;
+        if live.resource_version().as_deref() != Some(version) {
+            return Err(Error::Conflict);
+        }
+        let sector = readable(live)?;
+        if let Some(node) = drain::gave_up(&sector)
+            && !self.is_there(node).await?
+        {
+            return Err(Error::NoLongerDue("its Node is gone"));
+        }
+        let body = json!({ "metadata": {
+            "resourceVersion": version,
+            "annotations": { annotations::FORGET_NODE: null },
+        }});
+        self.merge::<Sector>(id, &body).await
+    }
+
+    /// Deletes a `SealingNode` that nobody asks anything of and that has no Node.
+    pub(super) async fn delete_sealing_node(&self, id: &Id, uid: &str) -> Result<Change, Error> {
+        self.must_be_gone(&id.name).await?;
+        let api: Api<Guarded<SealingNode>> = Api::all(self.client.clone());
+        let live = readable(self.read(api.get(&id.name)).await?)?;
+        if live.uid().as_deref() != Some(uid) {
+            return Err(Error::Gone);
+        }
+        if live.spec.maintenance.is_some() {
+            return Err(Error::NoLongerDue("it asks for maintenance"));
+        }
+        let preconditions = kube::api::Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: live.resource_version(),
+        };
+        let params = DeleteParams::default().preconditions(preconditions);
+        let call = api.delete(&id.name, &params);
+        self.write(SealingNode::PLURAL, call).await?;
+        Ok(removed::<SealingNode>(id.clone(), uid.to_owned()))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use filstar_chain::class::Class;
 use filstar_chain::{message, node, wallet};
+use filstar_core::world::Id;
 
 use crate::secrets;
-use crate::world::Id;
 
 /// An action was not done.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,10 @@ use filstar_chain::node::{
 };
 use filstar_chain::types::{AttoFil, parse_address};
 use filstar_chain::wallet;
+use filstar_core::plan::message::{needs_node, waits_for};
+use filstar_core::plan::names;
+use filstar_core::world::Id;
+use filstar_core::world::facts::network;
 use filstar_crds::{
     ChainMessage, ChainMessageSpec, ChainMessageStatus, MessageKind, MessageState, Miner, Sector,
     SignedVersion, SignerType, conditions, set_condition,
@@ -23,11 +27,7 @@ use kube::ResourceExt;
 
 use super::object::readable;
 use super::{Applied, Applier, Error, Scene};
-use crate::plan::message::waits_for;
-use crate::plan::names;
 use crate::watch::{Change, Guarded, applied};
-use crate::world::Id;
-use crate::world::facts::network;
 
 /// A rise of the base fee is allowed for at most so many epochs: as long as a window of proofs is open.
 const RISE_EPOCHS: u64 = 60;
@@ -121,6 +121,13 @@ impl Applier {
             };
             if sector.metadata.deletion_timestamp.is_some() || !waits_for(&sector, message) {
                 return Err(Error::NoLongerDue("its sector does not wait for it"));
+            }
+            if let Some(node) = needs_node(&sector, message)
+                && !self.is_there(node).await?
+            {
+                return Err(Error::NoLongerDue(
+                    "the node with its sector's files is gone",
+                ));
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What an action is called, what it is about, and whether it talks to a chain.
 
-use crate::action::{Action, Collateral, StatusPatch};
-use crate::world::Id;
+use filstar_core::action::{Action, Collateral, StatusPatch};
+use filstar_core::world::Id;
 
 /// Name of the kind of action, for logs and metrics.
 pub fn name(action: &Action) -> &'static str {
@@ -9,6 +9,7 @@ pub fn name(action: &Action) -> &'static str {
         Action::CreateSector { .. } => "CreateSector",
         Action::AdoptSector { .. } => "AdoptSector",
         Action::PatchSector { .. } => "PatchSector",
+        Action::ClearForgetNode { .. } => "ClearForgetNode",
         Action::DrawTicket { .. } => "DrawTicket",
         Action::DrawSeed { .. } => "DrawSeed",
         Action::ReleaseSector { .. } => "ReleaseSector",
@@ -21,11 +22,14 @@ pub fn name(action: &Action) -> &'static str {
         Action::EnsureAccess { .. } => "EnsureAccess",
         Action::CreatePod { .. } => "CreatePod",
         Action::DeletePod { .. } => "DeletePod",
+        Action::ForgetPod { .. } => "ForgetPod",
         Action::AbortSector { .. } => "AbortSector",
         Action::EvictPod { .. } => "EvictPod",
         Action::CreateBudget { .. } => "CreateBudget",
         Action::DeleteBudget { .. } => "DeleteBudget",
         Action::PatchNode { .. } => "PatchNode",
+        Action::DeleteSealingNode { .. } => "DeleteSealingNode",
+        Action::RemoveGarbage { .. } => "RemoveGarbage",
         Action::PatchStatus { .. } => "PatchStatus",
     }
 }
@@ -36,6 +40,7 @@ pub fn target(action: &Action) -> (&'static str, Id) {
         Action::CreateSector { id, .. }
         | Action::AdoptSector { id, .. }
         | Action::PatchSector { id, .. }
+        | Action::ClearForgetNode { id, .. }
         | Action::DrawTicket { id, .. }
         | Action::DrawSeed { id, .. }
         | Action::ReleaseSector { id, .. }
@@ -48,10 +53,14 @@ pub fn target(action: &Action) -> (&'static str, Id) {
         | Action::DeleteMessage { id, .. } => ("ChainMessage", id.clone()),
         Action::EnsureAccess { namespace } => ("Namespace", Id::new("", namespace)),
         Action::CreatePod { pod } => ("Pod", Id::of(&**pod)),
-        Action::DeletePod { id, .. } | Action::EvictPod { id, .. } => ("Pod", id.clone()),
+        Action::DeletePod { id, .. }
+        | Action::ForgetPod { id, .. }
+        | Action::EvictPod { id, .. } => ("Pod", id.clone()),
         Action::CreateBudget { budget } => ("PodDisruptionBudget", Id::of(&**budget)),
         Action::DeleteBudget { id, .. } => ("PodDisruptionBudget", id.clone()),
         Action::PatchNode { id, .. } => ("Node", id.clone()),
+        Action::DeleteSealingNode { id, .. } => ("SealingNode", id.clone()),
+        Action::RemoveGarbage { id, .. } => ("SectorStore", id.clone()),
         Action::PatchStatus { id, status } => (status_kind(status), id.clone()),
     }
 }
@@ -61,7 +70,7 @@ fn status_kind(status: &StatusPatch) -> &'static str {
         StatusPatch::Miner(_) => "Miner",
         StatusPatch::Group(_) => "SealingGroup",
         StatusPatch::Policy(_) => "GasPolicy",
-        StatusPatch::Store(_) => "SectorStore",
+        StatusPatch::Store { .. } => "SectorStore",
         StatusPatch::Batch(_) => "PostBatch",
         StatusPatch::Node(_) => "SealingNode",
         StatusPatch::Unreadable { .. } => "Unreadable",
@@ -75,6 +84,7 @@ pub fn lane(action: &Action) -> Option<&Id> {
         | Action::DrawSeed { miner, .. }
         | Action::SignMessage { miner, .. }
         | Action::PushMessage { miner, .. } => Some(miner),
+        Action::RemoveGarbage { checks, .. } => checks.first().map(|check| &check.miner),
         Action::CreateMessage { collateral, .. } => match collateral {
             Collateral::None => None,
             Collateral::Deposit { miner, .. } | Collateral::Pledge { miner, .. } => Some(miner),
@@ -82,6 +92,7 @@ pub fn lane(action: &Action) -> Option<&Id> {
         Action::CreateSector { .. }
         | Action::AdoptSector { .. }
         | Action::PatchSector { .. }
+        | Action::ClearForgetNode { .. }
         | Action::ReleaseSector { .. }
         | Action::DeleteSector { .. }
         | Action::PatchMessage { .. }
@@ -89,11 +100,13 @@ pub fn lane(action: &Action) -> Option<&Id> {
         | Action::EnsureAccess { .. }
         | Action::CreatePod { .. }
         | Action::DeletePod { .. }
+        | Action::ForgetPod { .. }
         | Action::AbortSector { .. }
         | Action::EvictPod { .. }
         | Action::CreateBudget { .. }
         | Action::DeleteBudget { .. }
         | Action::PatchNode { .. }
+        | Action::DeleteSealingNode { .. }
         | Action::PatchStatus { .. } => None,
     }
 }

@@ -1,5 +1,7 @@
 //! Writes that need the API server alone.
 
+use filstar_core::action::StatusPatch;
+use filstar_core::world::Id;
 use filstar_crds::{
     ChainMessage, ChainMessageStatus, GasPolicy, MessageState, Miner, PostBatch, SealingGroup,
     SealingNode, Sector, SectorPhase, SectorSpec, SectorStatus, SectorStore, finalizers, labels,
@@ -14,9 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Applied, Applier, Error, body};
-use crate::action::StatusPatch;
 use crate::watch::{Change, Guarded, Kind, applied, removed};
-use crate::world::Id;
 
 /// Characters of what the API server says against a pod.
 const WORDS: usize = 1000;
@@ -89,7 +89,11 @@ impl Applier {
         id: &Id,
         status: &SectorStatus,
         version: &str,
+        gone: Option<&str>,
     ) -> Result<Change, Error> {
+        if let Some(node) = gone {
+            self.must_be_gone(node).await?;
+        }
         self.apply_status::<Sector>(id, body::sector(id, version, status)?)
             .await
     }
@@ -173,6 +177,22 @@ impl Applier {
         self.delete::<Pod>(id, uid, &live).await
     }
 
+    /// Deletes the object of a prover's pod, whatever its kubelet says. It may run on: a prover only reads, and what it reports
+    /// is refused once its pod is not there.
+    pub(super) async fn forget_pod(
+        &self,
+        id: &Id,
+        uid: &str,
+        reason: &str,
+    ) -> Result<Change, Error> {
+        let live = self.live::<Pod>(id).await?;
+        if !live.labels().contains_key(labels::POST_BATCH) {
+            return Err(Error::NoLongerDue("it is not a prover's"));
+        }
+        tracing::warn!(pod = %id, reason, "the pod is not waited for any more");
+        self.delete_within::<Pod>(id, uid, &live, Some(0)).await
+    }
+
     pub(super) async fn patch_status(
         &self,
         id: &Id,
@@ -183,7 +203,7 @@ impl Applier {
             StatusPatch::Miner(_) => self.apply_status::<Miner>(id, body).await,
             StatusPatch::Group(_) => self.apply_status::<SealingGroup>(id, body).await,
             StatusPatch::Policy(_) => self.apply_status::<GasPolicy>(id, body).await,
-            StatusPatch::Store(_) => self.apply_status::<SectorStore>(id, body).await,
+            StatusPatch::Store { .. } => self.apply_status::<SectorStore>(id, body).await,
             StatusPatch::Batch(_) => self.apply_status::<PostBatch>(id, body).await,
             StatusPatch::Node(_) => self.apply_node_status(id, &body).await,
             StatusPatch::Unreadable { plural, message } => {
@@ -243,7 +263,7 @@ impl Applier {
         Ok(applied(self.write(SealingNode::PLURAL, call).await?))
     }
 
-    async fn merge<K>(&self, id: &Id, body: &Value) -> Result<Change, Error>
+    pub(super) async fn merge<K>(&self, id: &Id, body: &Value) -> Result<Change, Error>
     where
         K: Kind + Resource<Scope = NamespaceResourceScope>,
     {
@@ -291,6 +311,20 @@ impl Applier {
     where
         K: Kind + Resource<Scope = NamespaceResourceScope>,
     {
+        self.delete_within(id, uid, live, None).await
+    }
+
+    /// Deletes within a time that is not the object's own. Unit: seconds.
+    async fn delete_within<K>(
+        &self,
+        id: &Id,
+        uid: &str,
+        live: &Guarded<K>,
+        grace: Option<u32>,
+    ) -> Result<Change, Error>
+    where
+        K: Kind + Resource<Scope = NamespaceResourceScope>,
+    {
         if live.uid().as_deref() != Some(uid) {
             return Err(Error::Gone);
         }
@@ -298,7 +332,10 @@ impl Applier {
             uid: Some(uid.into()),
             resource_version: live.resource_version(),
         };
-        let params = DeleteParams::default().preconditions(preconditions);
+        let params = DeleteParams {
+            grace_period_seconds: grace,
+            ..DeleteParams::default().preconditions(preconditions)
+        };
         let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &id.namespace);
         // What comes back is the object when it only begins to go: a finalizer, or a pod that still runs.
         let going = self

@@ -1,10 +1,10 @@
 //! What an action needs to know of the world when it is done.
 
+use filstar_core::action::Action;
+use filstar_core::world::World;
 use filstar_crds::{ChainMessage, Miner};
 
 use super::lane;
-use crate::action::Action;
-use crate::world::World;
 
 /// The objects that an action that talks to a chain looks at.
 #[derive(Clone, Debug, Default)]

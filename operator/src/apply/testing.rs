@@ -36,6 +36,7 @@ struct State {
     patches: Vec<Value>,
     calls: Vec<(String, Value)>,
     refusals: BTreeMap<String, (i64, String)>,
+    answers: BTreeMap<String, Vec<Value>>,
     lose_answer: bool,
 }
 
@@ -106,6 +107,13 @@ impl Server {
             .insert(method.into(), (code, text.into()));
     }
 
+    /// What the chain node answers to a method, one after another; the last one stays.
+    pub(super) fn answers(&self, method: &str, answers: impl IntoIterator<Item = Value>) {
+        let mut answers: Vec<Value> = answers.into_iter().collect();
+        answers.reverse();
+        self.state().answers.insert(method.into(), answers);
+    }
+
     pub(super) fn allow(&self, method: &str) {
         self.state().refusals.remove(method);
     }
@@ -140,7 +148,16 @@ impl State {
             return status(409, "Conflict");
         }
         let mut object = object;
-        object["status"] = body["status"].clone();
+        if let Some(status) = body.get("status") {
+            object["status"] = status.clone();
+        }
+        let written = body["metadata"]["annotations"].as_object();
+        for (key, value) in written.into_iter().flatten() {
+            object["metadata"]["annotations"][key] = value.clone();
+        }
+        if let Some(all) = object["metadata"]["annotations"].as_object_mut() {
+            all.retain(|_, value| !value.is_null());
+        }
         object["metadata"]["resourceVersion"] = self.next_version();
         self.patches.push(body);
         self.objects.insert(name.into(), object.clone());
@@ -195,8 +212,15 @@ impl State {
         if let Some((code, message)) = self.refusals.get(method) {
             return json!({"error": {"code": code, "message": message}});
         }
+        if let Some(answers) = self.answers.get_mut(method) {
+            let answer = match answers.len() {
+                0 | 1 => answers.first().cloned(),
+                _ => answers.pop(),
+            };
+            return json!({ "result": answer });
+        }
         let result = match method {
-            "ChainHead" | "ChainGetGenesis" => tipset(),
+            "ChainHead" | "ChainGetGenesis" | "ChainGetTipSetByHeight" => tipset(),
             "StateGetActor" => json!({"Code": {"/": CID}, "Nonce": 5, "Balance": "1000000"}),
             "MpoolGetNonce" => json!(5),
             "GasEstimateMessageGas" => {

@@ -1,14 +1,15 @@
 //! Signing and pushing against a server on loopback that plays the API server and the chain node.
 
 mod draining;
+mod sweeping;
 
+use filstar_core::world::World;
 use filstar_crds::{ChainMessage, MessageState, Miner};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::testing::{Server, message, miner, signed_message};
 use super::*;
-use crate::world::World;
 
 struct Bench {
     server: Server,
@@ -317,6 +318,22 @@ async fn a_pre_commit_is_signed_only_for_a_sector_that_waits_for_it_at_that_very
     let mut bench = Bench::new().await;
     bench.put(wish);
     bench.server.put(sector);
+    bench.sign(MESSAGE, 0).await.result.unwrap();
+}
+
+#[tokio::test]
+async fn a_pre_commit_is_signed_only_while_the_node_with_its_replica_is_there() {
+    let (wish, mut sector) = for_a_sector();
+    sector["status"]["binding"] = json!({"node": "node-a", "scratch": "/scratch"});
+    let mut bench = Bench::new().await;
+    bench.put(wish);
+    bench.server.put(sector);
+    let result = bench.sign(MESSAGE, 0).await.result;
+    assert!(matches!(result, Err(Error::NoLongerDue(_))), "{result:?}");
+    assert!(bench.server.calls("WalletSignMessage").is_empty());
+    let node = json!({"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "node-a", "uid": "n", "resourceVersion": "10"}});
+    bench.server.put(node);
     bench.sign(MESSAGE, 0).await.result.unwrap();
 }
 

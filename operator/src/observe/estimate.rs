@@ -2,9 +2,8 @@
 
 use filstar_chain::node::{Error, MinerReader, Node, PreCommitInfo, TipSet};
 use filstar_chain::types::{ActorId, AttoFil, Cid, Epoch, SealProof, SectorNumber};
+use filstar_core::plan::policy;
 use filstar_crds::MinerSpec;
-
-use crate::plan::policy;
 
 /// CommR of 32 zero bytes: an estimate asks for a replica, and does not look at it.
 const NO_REPLICA: &str = "bagboea4b5abcaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use filstar_chain::node::{ChainReader, Error, MessageLookup, MessageReader, ReadRpc, TipSet};
 use filstar_chain::types::{AttoFil, Cid, Epoch, TipSetKey};
+use filstar_core::world::{Lookup, SenderFacts};
 use futures::{StreamExt, stream};
+use tokio::time::Instant;
 
 use super::questions::{Asked, Questions};
 use super::state::AT_ONCE;
-use crate::world::{Lookup, SenderFacts};
 
 /// Holders that are remembered; then all are forgotten.
 const MAX_HOLDERS: usize = 512;
 /// A search that takes longer is given up for this poll: all else that the poll asks must not wait for it.
 const SEARCH: Duration = Duration::from_secs(10);
+/// All searches of one poll may take so long together.
+const SEARCHES: Duration = Duration::from_secs(20);
 
 /// Tipsets that hold messages, by the tipset that executed them.
 #[derive(Debug, Default)]
@@ -52,8 +55,11 @@ impl Landed {
             }
             all.insert(cid.clone(), None);
         }
-        let search =
-            |(text, cid): (String, Cid)| async move { (text, search(node, head, cid).await) };
+        let until = Instant::now() + SEARCHES;
+        let search = |(text, cid): (String, Cid)| async move {
+            let left = until.saturating_duration_since(Instant::now());
+            (text, search(node, head, cid, SEARCH.min(left)).await)
+        };
         let found: Vec<_> = stream::iter(searched)
             .map(search)
             .buffered(AT_ONCE)
@@ -118,12 +124,13 @@ async fn search(
     node: &impl ReadRpc,
     head: &TipSetKey,
     cid: Cid,
+    allowed: Duration,
 ) -> Result<Option<MessageLookup>, String> {
-    match tokio::time::timeout(SEARCH, node.search_message(head, &cid, -1, false)).await {
+    match tokio::time::timeout(allowed, node.search_message(head, &cid, -1, false)).await {
         // A node that does not have the message itself cannot search for it.
         Ok(Err(Error::Forgotten { .. })) => Ok(None),
         Ok(answer) => answer.map_err(|e| e.to_string()),
-        Err(_elapsed) => Err(format!("the search takes more than {}s", SEARCH.as_secs())),
+        Err(_elapsed) => Err(format!("the search takes more than {allowed:?}")),
     }
 }
 

@@ -1,15 +1,15 @@
-//! How many sectors live in each deadline, and which are faulty. One call for each deadline is much for every poll, so it is asked again
-//! only when something else says that it may have changed.
+//! Which partitions have something to prove, and which sectors are faulty. One call for each deadline is much for every poll, so it is
+//! asked again only when something else says that it may have changed.
 
 use std::collections::BTreeMap;
 
 use filstar_chain::node::{Error, MinerPower, MinerReader, Node, Partition};
 use filstar_chain::proving::DeadlineInfo;
 use filstar_chain::types::{ActorId, AttoFil, BitField, TipSetKey, bitfield};
+use filstar_core::world::Faults;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::state::AT_ONCE;
-use crate::world::Faults;
 
 /// Asked again after so many epochs whatever the fingerprint says.
 const MAX_AGE_EPOCHS: i64 = 60;
@@ -78,18 +78,16 @@ impl Fingerprint {
 /// What the partitions of all deadlines say.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sums {
-    /// Live sectors by deadline.
-    pub(super) live: Vec<u64>,
+    /// Live sectors.
+    pub(super) living: BitField,
+    /// Partitions with something to prove, by deadline.
+    pub(super) partitions: Vec<BitField>,
     /// Faulty sectors by deadline and partition, where there are any.
     pub(super) faults: BTreeMap<(u64, u64), Faults>,
 }
 
 impl Sums {
     fn of(deadlines: &[Vec<Partition>]) -> Self {
-        let live = |partitions: &Vec<Partition>| {
-            let counts = partitions.iter().map(|p| p.live_sectors.len());
-            counts.sum()
-        };
         let mut faults = BTreeMap::new();
         for (deadline, partitions) in (0_u64..).zip(deadlines) {
             for (partition, found) in (0_u64..).zip(partitions) {
@@ -103,10 +101,29 @@ impl Sums {
             }
         }
         Self {
-            live: deadlines.iter().map(live).collect(),
+            living: living(deadlines),
+            partitions: deadlines.iter().map(|d| to_prove(d)).collect(),
             faults,
         }
     }
+}
+
+/// Live sectors of all deadlines.
+pub(crate) fn living(deadlines: &[Vec<Partition>]) -> BitField {
+    let all = deadlines.iter().flatten().map(|p| &p.live_sectors);
+    BitField::union(all)
+}
+
+/// The partitions that have something to prove: sectors that are not faulty, or recover.
+fn to_prove(partitions: &[Partition]) -> BitField {
+    let mut all = BitField::new();
+    for (index, found) in (0_u64..).zip(partitions) {
+        let lost = &found.faulty_sectors - &found.recovering_sectors;
+        if !(&found.live_sectors - &lost).is_empty() {
+            all.set(index);
+        }
+    }
+    all
 }
 
 /// The last answer.
@@ -163,9 +180,20 @@ mod tests {
         let well = partition(&[1, 2], &[], &[]);
         let ill = partition(&[3, 4, 5], &[4, 5], &[5]);
         let sums = Sums::of(&[vec![well.clone()], vec![well, ill]]);
-        assert_eq!(sums.live, [2, 5]);
+        assert_eq!(bitfield::numbers(&sums.living, 9).unwrap(), [1, 2, 3, 4, 5]);
         assert_eq!(sums.faults.keys().copied().collect::<Vec<_>>(), [(1, 1)]);
         let lost = sums.faults[&(1, 1)].lost();
         assert_eq!(bitfield::numbers(&lost, 9).unwrap(), [4]);
+    }
+
+    #[test]
+    fn partitions_without_a_sector_that_can_be_proven_have_nothing_to_prove() {
+        let gone = partition(&[], &[], &[]);
+        let lost = partition(&[1, 2], &[1, 2], &[]);
+        let back = partition(&[1, 2], &[1, 2], &[2]);
+        let well = partition(&[1], &[], &[]);
+        let sums = Sums::of(&[vec![well, gone, lost, back]]);
+        let found = bitfield::numbers(&sums.partitions[0], 9).unwrap();
+        assert_eq!(found, [0, 3]);
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use filstar_chain::endpoints::Healthy;
 use filstar_chain::node::{ChainReader, Error as NodeError, MinerReader, Node};
-use filstar_chain::types::{ActorId, TipSetKey};
+use filstar_chain::types::{ActorId, AttoFil, TipSetKey};
+use filstar_core::world::{ChainFacts, ChainProblem, Id};
 use filstar_crds::MinerSpec;
 use jiff::Timestamp;
 
@@ -19,7 +20,6 @@ use super::{Connections, estimate, pause, problem, signer};
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::watch::Change;
-use crate::world::{ChainFacts, ChainProblem, Id};
 
 /// Between polls while something is wrong.
 const PROBLEM_PAUSE: Duration = Duration::from_secs(5);
@@ -49,6 +49,8 @@ pub(super) struct Poll {
     landed: Landed,
     signer: Option<(Instant, Result<(), String>)>,
     last: Option<Last>,
+    /// What keeps us from anything but proving, as this poll sees it.
+    caution: Option<ChainProblem>,
     /// Polls in a row in which the search for some message failed.
     unanswered: u32,
     /// How long reading all from one endpoint may take.
@@ -62,6 +64,7 @@ enum Last {
         head: TipSetKey,
         questions: Questions,
         signer: Result<(), String>,
+        caution: Option<ChainProblem>,
     },
     /// A failure that may be over at once, and is not told yet.
     Hiccup,
@@ -94,6 +97,7 @@ impl Poll {
             landed: Landed::default(),
             signer: None,
             last: None,
+            caution: None,
             unanswered: 0,
             allowed: WHOLE_POLL,
         }
@@ -121,12 +125,12 @@ impl Poll {
         }
     }
 
-    /// New facts take the place of the old, and end every problem.
+    /// New facts take the place of the old, and end every problem but one that leaves proving.
     fn tell(&self, facts: Box<ChainFacts>, signer: Result<(), String>) -> Change {
-        let id = self.id.clone();
+        let (id, caution) = (self.id.clone(), self.caution.clone());
         Box::new(move |world| {
             let view = world.chains.entry(id).or_default();
-            view.problem = None;
+            view.problem = caution;
             view.signer = Some(signer);
             view.facts = Some(*facts);
             true
@@ -168,6 +172,7 @@ impl Poll {
             .map_err(|e| ChainProblem::InvalidSpec(format!("spec.actorId: {e}")))?;
         let mut problems = Vec::new();
         let mut asked = BTreeSet::new();
+        self.caution = None;
         loop {
             let healthy = match self.healthy().await {
                 Ok(healthy) => healthy,
@@ -192,6 +197,7 @@ impl Poll {
             match read {
                 Err(problem) if problem::is_of_endpoint(&problem) => {
                     self.demote(&healthy);
+                    problems.extend(self.caution.take());
                     problems.push(problem);
                 }
                 read => return read,
@@ -233,6 +239,7 @@ impl Poll {
             head,
             questions: questions.clone(),
             signer: signer.clone(),
+            caution: self.caution.clone(),
         };
         let same = self.last.as_ref() == Some(&last);
         self.last = Some(last);
@@ -349,9 +356,8 @@ impl Poll {
             .network_version(key)
             .await
             .map_err(|e| self.problem(&e))?;
-        if let Some(problem) = problem::version(version) {
-            return Err(problem);
-        }
+        self.caution = problem::version(version);
+        let known = self.caution.is_none();
         let info = match node.miner_info(actor, key).await {
             Ok(info) => info,
             Err(NodeError::Refused { message, .. }) if message.contains("actor code") => {
@@ -368,7 +374,11 @@ impl Poll {
                 node.miner_power(actor, key),
                 node.miner_available_balance(actor, key),
             )?;
-            let (deposit, pledge) = estimate::of(node, actor, head, &self.spec).await?;
+            let (deposit, pledge) = match estimate::of(node, actor, head, &self.spec).await {
+                // Nothing is sealed under rules that we do not know, and a proof needs no estimate.
+                Err(_) if !known => (AttoFil::zero(), AttoFil::zero()),
+                estimated => estimated?,
+            };
             let proving = Proving::read(node, actor, key).await?;
             let fingerprint = Fingerprint::of(&proving, &power, &available);
             let sums = self
@@ -395,7 +405,8 @@ impl Poll {
                 allocated: proving.allocated,
                 deadline: proving.deadline,
                 proven: proving.submissions,
-                live: sums.live,
+                living: sums.living,
+                partitions: sums.partitions,
                 faulty: proving.faults.len(),
                 recovering: proving.recoveries.len(),
                 faults: sums.faults,

@@ -3,9 +3,8 @@
 use filstar_chain::endpoints::{NoneHealthy, Unwell};
 use filstar_chain::node::Error as NodeError;
 use filstar_chain::transport::Error as TransportError;
+use filstar_core::world::ChainProblem;
 use filstar_crds::{MinerSpec, SignerType};
-
-use crate::world::ChainProblem;
 
 /// Newest network version whose rules we know.
 const NEWEST_VERSION: u32 = 28;
@@ -85,7 +84,7 @@ pub(super) fn is_of_endpoint(problem: &ChainProblem) -> bool {
 
 /// The network has no such actor.
 pub(super) fn actor_not_found(spec: &MinerSpec) -> ChainProblem {
-    let network = crate::world::facts::network(spec.network);
+    let network = filstar_core::world::facts::network(spec.network);
     ChainProblem::ActorNotFound(format!(
         "{} has no miner actor {}: correct spec.actorId, or spec.network, or create the actor first; actorId is \
          immutable, so make another Miner",
@@ -116,13 +115,13 @@ pub(super) fn permissions(
     )))
 }
 
-/// A network version that we do not know must not be acted upon.
+/// Under a network version that we do not know nothing is sealed and nothing spent, but proofs go on.
 pub(super) fn version(found: u32) -> Option<ChainProblem> {
     let known = (OLDEST_VERSION..=NEWEST_VERSION).contains(&found);
     (!known).then(|| {
         ChainProblem::UnknownNetworkVersion(format!(
             "the network runs version {found}; this operator knows {OLDEST_VERSION} to {NEWEST_VERSION}: upgrade the \
-             operator; nothing is signed until then"
+             operator; until then window proofs and recoveries are sent, and nothing else is signed"
         ))
     })
 }

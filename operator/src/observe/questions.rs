@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use filstar_core::world::{Id, World};
 use filstar_crds::{ChainMessage, MessageState, Miner, Sector, SectorPhase};
-
-use crate::world::{Id, World};
 
 /// What to ask of the chain for one Miner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use filstar_chain::node::{ActorReader, Error as NodeError, Node, NodeSigner};
 use filstar_chain::types::{Address, parse_address};
+use filstar_core::world::facts::network;
+use filstar_core::world::{ChainFacts, Id};
 use filstar_crds::{MinerSpec, SignerType};
 
 use crate::secrets::Secrets;
-use crate::world::facts::network;
-use crate::world::{ChainFacts, Id};
 
 /// Checks all senders. The error says which is no good, and what to do.
 pub(super) async fn check(

@@ -3,11 +3,11 @@
 use filstar_chain::endpoints::{Endpoints, Policy};
 use filstar_chain::node::Node;
 use filstar_chain::transport::{Endpoint, Token};
+use filstar_core::world::facts::network;
+use filstar_core::world::{ChainProblem, Id};
 use filstar_crds::MinerSpec;
 
 use crate::secrets::Secrets;
-use crate::world::facts::network;
-use crate::world::{ChainProblem, Id};
 
 /// What was made of a Miner's spec.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use filstar_chain::node::{ActorReader, Error as NodeError, MessageReader, Node, SectorReader};
 use filstar_chain::types::{ActorId, AttoFil, SectorNumber, TipSetKey, parse_address};
+use filstar_core::world::SenderFacts;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::questions::Questions;
-use crate::world::SenderFacts;
 
 /// Calls at once of one poll.
 pub(super) const AT_ONCE: usize = 8;

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use filstar_core::action::Action;
+use filstar_core::world::Id;
+
 use super::pacing::Key;
 use super::perform::Outcome;
-use crate::action::Action;
 use crate::apply::{Applied, Scene};
 use crate::events::Note;
-use crate::world::Id;
 
 /// After so long a pass begins no further action.
 pub(super) const PASS: Duration = Duration::from_secs(10);

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use filstar_chain::class::Class;
+use filstar_core::world::Id;
 
 use crate::apply::Error;
-use crate::world::Id;
 
 /// After the world was only older than we thought.
 const HARMLESS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -14,6 +14,8 @@ const HARMLESS: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 const TEMPORARY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// After an error that somebody must mend.
 const LASTING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
+/// The longest pause of what must be done before a deadline closes.
+const URGENT: Duration = Duration::from_secs(15);
 /// Failures that old are forgotten.
 const FORGET: Duration = Duration::from_mins(15);
 
@@ -49,12 +51,19 @@ impl Pacing {
     }
 
     /// It failed. Returns the pause.
-    pub(super) fn failed(&mut self, key: Key, error: &Error, now: Instant) -> Duration {
+    pub(super) fn failed(
+        &mut self,
+        key: Key,
+        error: &Error,
+        urgent: bool,
+        now: Instant,
+    ) -> Duration {
         let (first, most) = match error.class() {
             _ if error.is_harmless() => HARMLESS,
             Class::Temporary => TEMPORARY,
             Class::Permanent | Class::Corrupt | Class::Fatal => LASTING,
         };
+        let most = if urgent { most.min(URGENT) } else { most };
         let pace = self.paces.entry(key).or_insert(Pace {
             failures: 0,
             until: now,
@@ -92,7 +101,10 @@ mod tests {
         let mut pacing = Pacing::default();
         let key = ("PushMessage", "ChainMessage", Id::new("ns", "m"));
         let now = Instant::now();
-        let mut pauses = (0..8).map(|_| pacing.failed(key.clone(), &Error::Timeout, now).as_secs());
+        let mut pauses = (0..8).map(|_| {
+            let pause = pacing.failed(key.clone(), &Error::Timeout, false, now);
+            pause.as_secs()
+        });
         assert_eq!(
             pauses.by_ref().take(7).collect::<Vec<_>>(),
             [1, 2, 4, 8, 16, 32, 60]
@@ -106,10 +118,23 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_deadline_never_waits_for_long() {
+        let mut pacing = Pacing::default();
+        let key = ("SignMessage", "ChainMessage", Id::new("ns", "m"));
+        let refused = Error::FeeBound("too dear".into());
+        let lasting = Error::Invalid("no key".into());
+        let (mut pauses, now) = (Vec::new(), Instant::now());
+        for error in [&refused, &lasting].into_iter().cycle().take(20) {
+            pauses.push(pacing.failed(key.clone(), error, true, now).as_secs());
+        }
+        assert_eq!(pauses.into_iter().max(), Some(15));
+    }
+
+    #[test]
     fn a_conflict_is_tried_again_soon() {
         let mut pacing = Pacing::default();
         let key = ("PatchSector", "Sector", Id::new("ns", "s"));
-        let pause = pacing.failed(key, &Error::Conflict, Instant::now());
+        let pause = pacing.failed(key, &Error::Conflict, false, Instant::now());
         assert!(pause <= Duration::from_millis(100));
     }
 }

@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use filstar_core::action::Action;
+use filstar_core::plan::message;
+use filstar_core::world::{Id, World};
+
 use super::Brain;
 use super::lane::{self, Object, Queued};
 use super::pacing::Key;
-use crate::action::Action;
 use crate::apply::{Applied, Scene, kind_of, lane as lane_of, name, target};
 use crate::events::{Note, note, unmade};
-use crate::plan::message;
-use crate::world::{Id, World};
 
 /// A round ends after so long, and a new plan is made: the world goes on meanwhile.
 const ROUND: Duration = Duration::from_secs(2);
@@ -40,6 +41,12 @@ fn is_unreadable(world: &World, object: &Object) -> bool {
         .unreadable
         .keys()
         .any(|(plural, id)| *id == object.1 && kind_of(plural) == Some(object.0))
+}
+
+/// Whether an action is about a message that must land before a deadline closes.
+fn is_urgent(world: &World, (_, kind, id): &Key) -> bool {
+    let message = world.messages.get(id).filter(|_| *kind == "ChainMessage");
+    message.is_some_and(|m| message::is_of_proofs(m.spec.kind))
 }
 
 impl Brain {
@@ -142,7 +149,8 @@ impl Brain {
                 "Done"
             }
             Err(error) => {
-                let pause = self.pacing.failed(key.clone(), &error, Instant::now());
+                let (pacing, urgent) = (&mut self.pacing, is_urgent(&self.world, &key));
+                let pause = pacing.failed(key.clone(), &error, urgent, Instant::now());
                 let (action, kind, object) = (key.0, key.1, &key.2);
                 if error.is_harmless() {
                     tracing::debug!(action, kind, %object, %error, ?pause, "planned anew");

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
+use filstar_core::world::Unreadable;
 use filstar_crds::conditions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-
-use crate::world::Unreadable;
 
 /// An object, or its metadata and why it cannot be read.
 #[derive(Clone, Debug)]

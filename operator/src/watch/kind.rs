@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use filstar_core::world::{Index, World};
 use filstar_crds::{
     ChainMessage, GasPolicy, Miner, PostBatch, SealingGroup, SealingNode, Sector, SectorStore,
 };
@@ -11,7 +12,6 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use super::ours;
-use crate::world::{Index, World};
 
 /// A kind that the world holds.
 pub trait Kind:

@@ -1,7 +1,9 @@
 //! GPUs and huge pages that we were promised, read back: how many, and whether they are next to our CPUs.
 //!
-//! In: the variable that device plugins set, `/proc/driver/nvidia`, `/sys`. The folders are parameters, so that all of
-//! it is tested on files.
+//! In: the variable that device plugins set, `/proc/driver/nvidia`, `/sys` with the hugetlb cgroup. The folders are
+//! parameters, so that all of it is tested on files.
+
+mod huge;
 
 use std::{
     fs,
@@ -24,28 +26,38 @@ pub(crate) struct Promised {
 pub(crate) struct Present {
     /// GPUs with their NUMA nodes, where the machine tells them.
     pub(crate) gpus: Vec<(String, Option<u32>)>,
-    /// Bytes of huge pages of the promised size on the NUMA nodes of our CPUs.
-    pub(crate) huge: u64,
+    /// Huge pages of the promised size.
+    pub(crate) huge: huge::Pages,
     /// NUMA nodes of our CPUs.
     pub(crate) nodes: Vec<u32>,
+    /// NUMA nodes that have memory, whoever's they are.
+    pub(crate) with_memory: Vec<u32>,
 }
 
 /// Reads what is there, below `root` (`/` but in tests).
 pub(crate) fn find(root: &Path, visible: &str, promised: Promised, cpus: &[u32]) -> Present {
     let nodes = nodes_of(root, cpus);
-    let huge = promised.huge.map_or(0, |(page, _)| {
-        nodes
-            .iter()
-            .map(|n| huge_pages(root, *n, page) * page)
-            .sum()
-    });
+    let huge = promised
+        .huge
+        .map_or_else(huge::Pages::default, |(page, _)| {
+            huge::Pages::find(root, &nodes, page)
+        });
+    let with_memory = fs::read_to_string(root.join("sys/devices/system/node/has_memory"))
+        .ok()
+        .and_then(|text| parse_list(text.trim()))
+        .unwrap_or_default();
     let gpus = visible
         .split(',')
         .map(str::trim)
         .filter(|id| !["", "none", "void", "all"].contains(id))
         .map(|id| (id.to_owned(), gpu_node(root, id)))
         .collect();
-    Present { gpus, huge, nodes }
+    Present {
+        gpus,
+        huge,
+        nodes,
+        with_memory,
+    }
 }
 
 /// The promise that was not kept, as a reason and a sentence; none when all were.
@@ -65,14 +77,31 @@ pub(crate) fn broken(promised: Promised, present: &Present) -> Option<(&'static 
         return Some(("GpuFar", text));
     }
     let (page, bytes) = promised.huge?;
-    (present.huge < bytes).then(|| {
-        let text = format!(
-            "{} MiB of huge pages of {} KiB on the NUMA nodes of the cpus, {} MiB were promised",
-            present.huge >> 20,
-            page >> 10,
-            bytes >> 20
-        );
-        ("HugePagesMissing", text)
+    let text = present.huge.lack(page, bytes)?;
+    Some(("HugePagesMissing", text))
+}
+
+/// Memory that is not next to the CPUs, as a sentence: none of the memory nodes that we may use is, or we are held to some
+/// of them and not all of these are. Whoever may use all of a machine gets memory where he touches it first.
+pub(crate) fn far_memory(memory_nodes: &str, present: &Present) -> Option<String> {
+    let may_use = parse_list(memory_nodes)?;
+    let with_memory = &present.with_memory;
+    let near = |node: &u32| present.nodes.contains(node);
+    // Nodes without memory are nobody's fault.
+    if !with_memory.iter().any(near) {
+        return None;
+    }
+    let held = with_memory.iter().any(|node| !may_use.contains(node));
+    let far = if held {
+        !may_use.iter().all(near)
+    } else {
+        !may_use.iter().any(near)
+    };
+    far.then(|| {
+        format!(
+            "the cpus are on NUMA nodes {:?}: kubelet needs topologyManagerPolicy single-numa-node",
+            present.nodes
+        )
     })
 }
 
@@ -87,7 +116,7 @@ pub(crate) fn words(promised: Promised, present: &Present) -> String {
         words.push(format!(", GPUs {}", each.collect::<Vec<_>>().join("; ")));
     }
     if promised.huge.is_some() {
-        words.push(format!(", huge pages {} MiB", present.huge >> 20));
+        words.push(format!(", huge pages {} MiB", present.huge.ours() >> 20));
     }
     words.concat()
 }
@@ -115,14 +144,6 @@ fn nodes_of(root: &Path, cpus: &[u32]) -> Vec<u32> {
         .collect();
     nodes.sort_unstable();
     nodes
-}
-
-fn huge_pages(root: &Path, node: u32, page: u64) -> u64 {
-    let file = format!(
-        "sys/devices/system/node/node{node}/hugepages/hugepages-{}kB/nr_hugepages",
-        page >> 10
-    );
-    number(root.join(file)).unwrap_or(0)
 }
 
 /// The NUMA node of a GPU by its uuid; none for -1 (virtual machines) and where no driver tells.
@@ -157,10 +178,10 @@ mod tests {
         for (node, cpus) in [(0, "0-3\n"), (1, "4-7\n")] {
             let base = format!("sys/devices/system/node/node{node}");
             put(&format!("{base}/cpulist"), cpus);
-            put(
-                &format!("{base}/hugepages/hugepages-1048576kB/nr_hugepages"),
-                "64\n",
-            );
+            for file in ["nr_hugepages", "free_hugepages"] {
+                let pages = format!("{base}/hugepages/hugepages-1048576kB/{file}");
+                put(&pages, "64\n");
+            }
             let pci = format!("0000:4{node}:00.0");
             let text = format!("Model: \t\t A\nGPU UUID: \t GPU-{node}\n");
             put(&format!("proc/driver/nvidia/gpus/{pci}/information"), &text);
@@ -220,5 +241,39 @@ mod tests {
             text.contains("65536 MiB") && text.contains("66560 MiB"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn memory_is_far_when_none_is_near_or_when_we_are_held_to_some_that_is_not() {
+        let far = |may_use: &str, nodes: &[u32], with_memory: &[u32]| {
+            let present = Present {
+                nodes: nodes.to_vec(),
+                with_memory: with_memory.to_vec(),
+                ..Present::default()
+            };
+            far_memory(may_use, &present)
+        };
+        // Held to the near node, or to nothing: the first touch decides.
+        assert_eq!(far("1", &[1], &[0, 1]), None);
+        assert_eq!(far("0-1", &[1], &[0, 1]), None);
+        assert_eq!(far("0-1", &[0, 1], &[0, 1, 2, 3]), None, "both are its own");
+        assert_eq!(far("1", &[0, 1], &[0, 1]), None);
+        // Held to a far one, alone or beside the near one.
+        let why = far("0", &[1], &[0, 1]).unwrap();
+        assert!(why.contains("NUMA nodes [1]"), "{why}");
+        assert!(far("0-1", &[1], &[0, 1, 2, 3]).is_some());
+        // CPUs of a node without memory, and a kernel that does not tell.
+        assert_eq!(far("0", &[1], &[0]), None);
+        assert_eq!(far("unknown", &[1], &[0, 1]), None);
+        assert_eq!(far("0", &[1], &[]), None);
+    }
+
+    #[test]
+    fn nodes_with_memory_are_those_that_the_kernel_lists() {
+        let machine = machine();
+        let list = machine.path().join("sys/devices/system/node/has_memory");
+        fs::write(list, "0-1\n").unwrap();
+        let present = find(machine.path(), "", Promised::default(), &[5, 6]);
+        assert_eq!((present.nodes, present.with_memory), (vec![1], vec![0, 1]));
     }
 }

@@ -13,8 +13,8 @@ use filstar_crds::{FaultReport, SkippedSector, format_ranges};
 
 use super::plan::Slot;
 
-/// Sectors read at one go: what was found is told after each.
-const AT_ONE_GO: usize = 32;
+/// Sectors read at one go: what was found is told after each. Many, since a go waits for a store that hangs, however few it reads.
+const AT_ONE_GO: usize = 256;
 /// Unreadable sectors that a report names.
 const NAMED: usize = 8;
 /// Partitions that fit into the status.
@@ -258,7 +258,7 @@ mod tests {
         learn(&mut faults, 10_010, 3, false);
         assert_eq!(next(&faults, 10_010), Some((9, vec![1, 2])));
         // At most so many at one go.
-        let many: Vec<u64> = (0..100).collect();
+        let many: Vec<u64> = (0..1000).collect();
         observe(&mut faults, 10_010, &[(slot(5, 0), &many)]);
         assert_eq!(next(&faults, 10_010).unwrap().1.len(), AT_ONE_GO);
     }

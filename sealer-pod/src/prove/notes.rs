@@ -69,13 +69,26 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
-    /// What was reported before a restart.
-    pub(crate) fn recall(reports: impl IntoIterator<Item = ProverReport>) -> Self {
+    /// Takes over what was reported before a restart, where no more is known by now: an earlier window, or no proof of this
+    /// one.
+    pub(crate) fn recall(&mut self, reports: impl IntoIterator<Item = ProverReport>) {
         let with_slot = |r: ProverReport| Some((slot_of(&r)?, r));
-        Self {
-            reports: reports.into_iter().filter_map(with_slot).collect(),
-            ..Self::default()
+        for (slot, report) in reports.into_iter().filter_map(with_slot) {
+            let says_more = self.reports.get(&slot).is_none_or(|ours| {
+                let has_proof = |r: &ProverReport| r.proof.is_some();
+                (ours.open, has_proof(ours)) < (report.open, has_proof(&report))
+            });
+            if says_more {
+                self.forget(slot);
+                self.reports.insert(slot, report);
+            }
         }
+    }
+
+    /// Whether a later window of the partition is known. A chain node that is behind still shows the earlier one.
+    pub(crate) fn is_past(&self, slot: Slot, window: &Window) -> bool {
+        let report = self.reports.get(&slot);
+        report.is_some_and(|r| r.open > window.open.0)
     }
 
     /// All reports, by deadline and partition.
@@ -119,8 +132,17 @@ impl Notes {
 
     /// The longest time that a proof took.
     pub(crate) fn longest(&self) -> Option<Duration> {
-        let made = self.reports.values().filter(|r| r.proof.is_some());
-        let millis = made.filter_map(|r| u64::try_from(r.millis).ok()).max();
+        self.longest_of(|r| r.proof.is_some())
+    }
+
+    /// The longest time that was spent on a proof in vain.
+    pub(crate) fn longest_in_vain(&self) -> Option<Duration> {
+        self.longest_of(|r| r.error.is_some())
+    }
+
+    fn longest_of(&self, which: impl Fn(&ProverReport) -> bool) -> Option<Duration> {
+        let all = self.reports.values().filter(|r| which(r));
+        let millis = all.filter_map(|r| u64::try_from(r.millis).ok()).max();
         millis.map(Duration::from_millis)
     }
 
@@ -129,7 +151,8 @@ impl Notes {
     pub(crate) fn observe(&mut self, due: &Due, epoch: Epoch) {
         for (slot, partition) in due.slots() {
             let sectors = partition.to_prove();
-            if sectors.is_empty() || due.has_proof(partition, epoch) {
+            let past = self.is_past(slot, &due.window);
+            if past || sectors.is_empty() || due.has_proof(partition, epoch) {
                 continue;
             }
             let rand = BASE64.encode(due.commit);

@@ -261,6 +261,9 @@ pub(crate) fn decide(
     if due.has_proof(partition, at.epoch) {
         return Decision::Rest("the chain has the proof");
     }
+    if notes.is_past(slot, window) {
+        return Decision::Rest("the chain node is behind: a later window is known");
+    }
     let prove = Decision::Do(Work::Prove(sectors));
     let Some(report) = notes.report(slot, window).filter(|r| was_tried(r)) else {
         return prove;
@@ -335,12 +338,14 @@ pub(crate) fn pause(failures: u32, epoch_time: Duration) -> Duration {
 }
 
 /// How long a step may take when others wait: a few times as long as the longest did, and what waiting for stores that hang
-/// may take; half of what is left when none was ever made.
+/// may take. When none was ever made, half of what is left, or twice as long as was spent on one in vain: a machine on which
+/// a proof takes more than half a window would else never make one.
 pub(crate) fn patience(notes: &Notes, window: &Window, at: &Moment) -> Duration {
-    match notes.longest() {
-        Some(longest) => longest.saturating_mul(TIMES_LONGEST) + at.read_timeout.saturating_mul(4),
-        None => at.until(window.close) / 2,
+    if let Some(longest) = notes.longest() {
+        return longest.saturating_mul(TIMES_LONGEST) + at.read_timeout.saturating_mul(4);
     }
+    let in_vain = notes.longest_in_vain().unwrap_or_default();
+    (at.until(window.close) / 2).max(in_vain.saturating_mul(2))
 }
 
 /// Why nobody needs what is being done. A window that the chain was not asked about, or did not answer for, is still needed.

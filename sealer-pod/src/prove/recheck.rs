@@ -32,6 +32,9 @@ pub(super) struct Readings {
     asked: Option<Epoch>,
 }
 
+/// After so many epochs the partitions of faulty sectors are asked for again: they may be others after a compaction.
+const PARTITIONS_AGE: i64 = 60;
+
 /// What came of one go.
 #[derive(Debug)]
 struct Done {
@@ -74,7 +77,7 @@ impl Role {
     }
 
     /// Faulty sectors that are not recovering, by partition. That of all partitions is asked only when it changed.
-    async fn lost(&self, at: &Healthy, info: &DeadlineInfo) -> anyhow::Result<Lost> {
+    async fn lost(&mut self, at: &Healthy, info: &DeadlineInfo) -> anyhow::Result<Lost> {
         let (actor, key) = (self.actor, &at.head.key);
         let faulty = at.node.faults(actor, key).await?;
         if faulty.is_empty() {
@@ -82,7 +85,8 @@ impl Role {
         }
         let lost = &faulty - &at.node.recoveries(actor, key).await?;
         let lost: BTreeSet<u64> = bitfield::numbers(&lost, MAX_FAULTS)?.into_iter().collect();
-        if self.faults.same(&lost) {
+        let epoch = at.head.height;
+        if self.faults.same(&lost) && epoch.since(self.partitions_asked) < PARTITIONS_AGE {
             return Ok(self.faults.lost());
         }
         let deadlines: Vec<_> = stream::iter(0..info.period_deadlines)
@@ -103,6 +107,7 @@ impl Role {
                 }
             }
         }
+        self.partitions_asked = epoch;
         Ok(by_slot)
     }
 

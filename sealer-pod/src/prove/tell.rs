@@ -1,4 +1,8 @@
 //! What the prover says: its part of the `PostBatch`, and the placement of its pod.
+//!
+//! Never: a word before what was said earlier is known, since a proof that waits to be sent would be lost with it.
+
+use std::time::{Duration, Instant};
 
 use filstar_crds::{FaultReport, PostBatch, ProverReport, managers};
 use jiff::Timestamp;
@@ -8,14 +12,14 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Role, fit::fit, notes::Notes};
-use crate::{
-    placement::{self, Asked},
-    pod,
-};
+use super::{Role, fit::fit};
+use crate::{placement, pod};
 
 /// Tries to read our earlier reports before proving goes on without.
-const RECALLS: u32 = 5;
+pub(super) const RECALLS: u32 = 5;
+/// What was said is said again after so long: somebody else may have written over it, such as the prover of a node that was
+/// taken for dead. The API server writes nothing when it is the same.
+pub(super) const AGAIN: Duration = Duration::from_mins(2);
 
 /// Our part of the status.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,17 +30,21 @@ pub(super) struct Told {
 
 impl Role {
     /// What we reported before a restart. Without it a proof might be made twice, which only costs
-    /// time; so after a while proving goes on without.
+    /// time; so after a while proving goes on without, and it is taken over later. Whether proving may begin.
     pub(super) async fn recall(&mut self) -> bool {
-        self.recalls += 1;
+        if self.told.is_some() {
+            return true;
+        }
+        self.recalls = self.recalls.saturating_add(1);
         match pod::call(self.api().get(&self.settings.post_batch)).await {
             Ok(batch) => {
                 let status = batch.status.unwrap_or_default();
-                self.told = Some(Told {
+                let told = Told {
                     reports: status.prover.clone(),
                     faults: status.faults,
-                });
-                self.notes = Notes::recall(status.prover);
+                };
+                self.told = Some((told, Instant::now()));
+                self.notes.recall(status.prover);
                 true
             }
             Err(e) => {
@@ -47,16 +55,20 @@ impl Role {
     }
 
     pub(super) async fn tell(&mut self) {
-        let faults = match &self.told {
+        let Some((told, when)) = &self.told else {
+            return;
+        };
+        let faults = if self.faults.are_known() {
+            self.faults.reports()
+        } else {
             // What we said before a restart stands until the chain was asked.
-            Some(told) if !self.faults.are_known() => told.faults.clone(),
-            Some(_) | None => self.faults.reports(),
+            told.faults.clone()
         };
         let now = Told {
             reports: fit(self.notes.reports().cloned().collect(), self.seen),
             faults,
         };
-        if self.told.as_ref() == Some(&now) || (self.told.is_none() && now == Told::default()) {
+        if *told == now && when.elapsed() < AGAIN {
             return;
         }
         let name = &self.settings.post_batch;
@@ -69,25 +81,21 @@ impl Role {
         let params = PatchParams::apply(managers::PROVER).force();
         let patch = Patch::Apply(&patch);
         match pod::call(self.api().patch_status(name, &params, &patch)).await {
-            Ok(_) => self.told = Some(now),
+            Ok(_) => self.told = Some((now, Instant::now())),
             Err(e) => self.failed("report proofs", &e),
         }
     }
 
     pub(super) async fn tell_placement(&mut self) {
-        if self.placement_told {
+        let verdict = placement::judge(&placement::find(&self.promise), &self.promise);
+        if self.verdict_told.as_ref() == Some(&verdict) {
             return;
         }
-        let asked = Asked {
-            cpus: self.settings.pod.cpus,
-            ..Asked::default()
-        };
-        let verdict = placement::judge(&placement::find(&asked), &asked);
         self.metrics.placed.set(i64::from(verdict.verified));
         let (client, pod, now) = (&self.client, &self.settings.pod, Timestamp::now());
         let call = pod::report_placement(client, pod, managers::PROVER, &verdict, now);
         match pod::call(call).await {
-            Ok(()) => self.placement_told = true,
+            Ok(()) => self.verdict_told = Some(verdict),
             Err(e) => self.failed("report placement", &e),
         }
     }

@@ -130,7 +130,7 @@ fn after_a_restart_a_proof_is_verified_and_not_made_again() {
         let fake = Fake::start(&[(3, &[&[1, 2], &[3]])]).await;
         let before = until(&mut fake.role(), all_proven).await;
         let mut role = fake.role();
-        role.notes = Notes::recall(before.clone());
+        role.notes.recall(before.clone());
         let asked = fake.asked("verifyWindowPoSt");
         let after = until(&mut role, |_| fake.asked("verifyWindowPoSt") == asked + 2).await;
         assert_eq!(before, after);
@@ -149,7 +149,7 @@ fn a_restart_in_the_middle_of_a_proof_begins_it_anew() {
         drop(first);
         fake.release(1);
         let mut second = fake.role();
-        second.notes = Notes::recall(told);
+        second.notes.recall(told);
         until(&mut second, all_proven).await;
     });
 }
@@ -185,5 +185,73 @@ fn what_was_left_out_for_a_while_is_proven_before_the_deadline_opens() {
         fake.find(2);
         let whole = until(&mut role, |r| r[0].skipped_sectors == 0).await;
         assert_eq!((whole[0].sectors, whole[0].attempts), (2, 2));
+    });
+}
+
+#[test]
+fn a_prover_that_starts_without_an_api_server_proves_and_later_tells_nothing_worse_than_was_told() {
+    on_runtime(async {
+        let fake = Fake::start(&[(3, &[&[1, 2], &[3]])]).await;
+        let mut before = until(&mut fake.role(), all_proven).await;
+        before.truncate(1);
+        before[0].attempts = 7;
+        // Of two partitions the first was proven before, and nobody sent it yet.
+        fake.set(|s| {
+            s.before = before.clone();
+            s.api_is_down = true;
+        });
+        let made = fake.asked("windowPartition");
+        fake.hold(1);
+        let mut role = fake.role();
+        role.recalls = tell::RECALLS;
+        let seen = async {
+            fake.until(|s| s.asked("readPartition") > made).await;
+            assert_eq!(fake.tells(), 0);
+            fake.set(|s| s.api_is_down = false);
+            fake.until(|s| s.told().iter().any(|r| r["attempts"] == json!(7)))
+                .await;
+            assert_eq!(fake.told()[0]["proof"], json!("AQID"));
+            fake.release(1);
+        };
+        tokio::select! {
+            ended = run(role) => panic!("{ended:?}"),
+            () = seen => {}
+        }
+    });
+}
+
+#[test]
+fn what_was_told_is_told_again_since_somebody_may_have_written_over_it() {
+    on_runtime(async {
+        let fake = Fake::start(&[(3, &[&[1, 2]])]).await;
+        let mut role = fake.role();
+        role.recall().await;
+        until(&mut role, all_proven).await;
+        role.tell().await;
+        role.tell().await;
+        assert_eq!(fake.tells(), 1, "not at once");
+        let (_, when) = role.told.as_mut().unwrap();
+        *when = when.checked_sub(tell::AGAIN).unwrap();
+        role.tell().await;
+        assert_eq!(fake.tells(), 2);
+    });
+}
+
+#[test]
+fn a_wrong_clock_is_said_and_proofs_go_on() {
+    on_runtime(async {
+        for ahead in [-3600, 3600] {
+            let fake = Fake::start(&[(3, &[&[1, 2]])]).await;
+            fake.set(|s| s.ahead = ahead);
+            let mut role = fake.role();
+            until(&mut role, all_proven).await;
+            let said = role.turn().await.unwrap_err().to_string();
+            let word = if ahead < 0 { "behind" } else { "set the clock" };
+            assert!(said.contains(word), "{said}");
+            // A node that is far behind what was seen before shows windows that are over.
+            fake.set(|s| s.head = OPEN - 200);
+            assert!(role.turn().await.is_err());
+            assert_eq!(role.seen, Epoch(OPEN + 10));
+        }
     });
 }

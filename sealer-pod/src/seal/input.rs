@@ -109,6 +109,7 @@ pub(crate) fn result(sector: &Sector, output: Output) -> Result<TaskResult, Fail
         | Output::Finalize(_)
         | Output::Unseal(_)
         | Output::Remove(_)
+        | Output::Sweep(_)
         | Output::Verified(_)
         | Output::ReadPartition(_)
         | Output::Proof(_) => TaskResult::default(),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use filstar_crds::{PerCore, Progress, SealingGroup, TaskKind, TaskState};
+use filstar_crds::{PerCore, Progress, SealingGroup, SealingGroupSpec, TaskKind, TaskState};
 use filstar_sealing::{Task, task::Pc1};
 use jiff::Timestamp;
 use kube::Api;
@@ -230,13 +230,19 @@ impl Sealer {
         let api: Api<SealingGroup> =
             Api::namespaced(self.client.clone(), &self.settings.pod.namespace);
         let group = pod::call(api.get(&self.settings.group)).await?;
-        let lanes = &group.spec.lanes;
-        let lane = lanes.iter().find(|l| l.name == self.settings.lane);
-        let threads = threads(self.cpus, lane.map_or(1.0, |l| l.cpu_share));
-        let mut env = BTreeMap::from([("RAYON_NUM_THREADS".to_owned(), threads.to_string())]);
-        env.extend(group.spec.env);
+        Ok(Lane::of(group.spec, &self.settings.lane, self.cpus))
+    }
+}
+
+impl Lane {
+    /// What a group says of the lane of this name, in a pod with so many CPUs.
+    fn of(group: SealingGroupSpec, name: &str, cpus: usize) -> Self {
+        let lane = group.lanes.iter().find(|l| l.name == name);
+        let threads = threads(cpus, lane.map_or(1.0, |l| l.cpu_share));
         let per_core = lane.map_or_else(PerCore::default, |l| l.sectors_per_core);
-        Ok(Lane { env, per_core })
+        let mut env = BTreeMap::from([("RAYON_NUM_THREADS".to_owned(), threads.to_string())]);
+        env.extend(group.env);
+        Self { env, per_core }
     }
 }
 
@@ -249,4 +255,51 @@ impl Sealer {
 )]
 fn threads(cpus: usize, share: f64) -> usize {
     ((cpus as f64 * share.clamp(0.0, 1.0)).floor() as usize).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_task_gets_the_lanes_share_of_the_cpus_and_at_least_one() {
+        for (cpus, share, wanted) in [
+            (16, 1.0, 16),
+            (16, 0.5, 8),
+            (7, 0.5, 3),
+            (16, 0.01, 1),
+            (1, 0.5, 1),
+            (4, 7.0, 4),
+            (4, -1.0, 1),
+        ] {
+            assert_eq!(threads(cpus, share), wanted, "{share} of {cpus}");
+        }
+    }
+
+    #[test]
+    fn the_next_task_gets_what_the_group_says_by_then() {
+        let group = |share: f64, env: &serde_json::Value| -> SealingGroupSpec {
+            serde_json::from_value(json!({
+                "minerRef": {"name": "m"}, "scratch": {"hostPath": "/s", "parametersPath": "/p"},
+                "lanes": [
+                    {"name": "other", "phases": ["PC1"], "cpus": 8, "memory": "1Gi"},
+                    {"name": "seal", "phases": ["PC2"], "cpus": 8, "memory": "1Gi", "cpuShare": share},
+                ],
+                "env": env,
+            }))
+            .unwrap()
+        };
+        let env = |share, more: &serde_json::Value| Lane::of(group(share, more), "seal", 8).env;
+        let before = env(1.0, &json!({}));
+        assert_eq!(before["RAYON_NUM_THREADS"], "8");
+        let after = env(0.25, &json!({"FILSTAR_PAUSE_AT": "pc2"}));
+        assert_eq!(after["RAYON_NUM_THREADS"], "2");
+        assert_eq!(after["FILSTAR_PAUSE_AT"], "pc2");
+        let theirs = env(0.25, &json!({"RAYON_NUM_THREADS": "5"}));
+        assert_eq!(theirs["RAYON_NUM_THREADS"], "5", "the group's word wins");
+        let gone = Lane::of(group(0.25, &json!({})), "renamed", 8).env;
+        assert_eq!(gone["RAYON_NUM_THREADS"], "8", "a lane that is not there");
+    }
 }

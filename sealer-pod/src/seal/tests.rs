@@ -16,6 +16,10 @@ struct Flags {
 
 /// A sealer whose packets are all dropped.
 fn sealer(server: &TcpListener, dir: &Path) -> Sealer {
+    sealer_with(server, dir, &[])
+}
+
+fn sealer_with(server: &TcpListener, dir: &Path, more: &[&str]) -> Sealer {
     // Another test may have chosen already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let url = format!("http://{}", server.local_addr().unwrap());
@@ -30,7 +34,8 @@ fn sealer(server: &TcpListener, dir: &Path) -> Sealer {
         "--group=g",
     ];
     let folders = ["scratch", "stores", "tmp", "params"].map(path);
-    let all = flags.into_iter().map(str::to_owned).chain(folders);
+    let all = flags.iter().chain(more).map(|f| (*f).to_owned());
+    let all = all.chain(folders);
     let settings = Flags::parse_from(all).seal;
     Sealer::new(settings, client, Health::new(), Metrics::new().unwrap()).unwrap()
 }
@@ -105,4 +110,51 @@ async fn store_is_told_by_what_was_measured_after_the_landing() {
     let calls = sealer.calls.len();
     sealer.tell_stores();
     assert_eq!((sealer.landed.len(), sealer.calls.len()), (0, calls + 1));
+}
+
+/// A sector with a task for our pod.
+fn bound(kind: &str) -> Sector {
+    let mut sector = landing("cold");
+    let status = sector.status.as_mut().unwrap();
+    status.phase = Some(SectorPhase::Packing);
+    status.task = Some(
+        serde_json::from_value(
+            json!({"id": "task-1", "kind": kind, "podName": "p", "podUid": "u"}),
+        )
+        .unwrap(),
+    );
+    sector
+}
+
+#[tokio::test]
+async fn a_pod_without_the_cpus_it_asked_for_computes_nothing_when_the_policy_is_required() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    // More than any machine has: the verdict is false.
+    let asked = "--cpus=99999";
+    let run = async |policy: &str| {
+        let policy = format!("--placement-policy={policy}");
+        let mut sealer = sealer_with(&server, dir.path(), &[asked, &policy]);
+        sealer.starter = Starter::of_script(dir.path(), "#!/bin/sh\ncat >/dev/null\n");
+        sealer.lane = Some((Instant::now(), Lane::default()));
+        sealer.synced = true;
+        let sector = bound("AddPiece");
+        sealer.sectors.insert("t01000-7".to_owned(), sector);
+        assert!(!sealer.verdict.verified);
+        sealer.act().await;
+        sealer
+    };
+    let mut required = run("Required").await;
+    assert!(required.running.is_empty() && required.reports.known().is_empty());
+    let why = required.not_ready().unwrap();
+    assert!(why.contains("of 99999 asked"), "{why}");
+    let preferred = run("Preferred").await;
+    assert!(preferred.running.contains_key("t01000-7"));
+    assert_eq!(preferred.not_ready(), None);
+    // It begins as soon as the kernel says what was promised.
+    required.verdict.verified = true;
+    required.lane = Some((Instant::now(), Lane::default()));
+    required.act().await;
+    assert!(required.running.contains_key("t01000-7"));
+    assert_eq!(required.not_ready(), None);
 }

@@ -13,6 +13,8 @@ mod kernel;
 mod portable;
 mod run;
 #[cfg(target_arch = "x86_64")]
+mod sha256;
+#[cfg(target_arch = "x86_64")]
 mod shani;
 mod store;
 

@@ -27,6 +27,8 @@ pub const NOWHERE: &str = "the sector is in no store that this pod mounts";
 
 /// A store that takes longer to say which sectors it has is left out: every partition asks, one after the other.
 const LISTING: Duration = Duration::from_secs(30);
+/// The same when other copies of sectors that cannot be read are looked for.
+const COPIES: Duration = Duration::from_secs(5);
 
 /// Longest proof of one sector that is believed, bytes; those of 64 GiB have 26 KB.
 const MAX_PROOF_BYTES: u64 = 1 << 20;
@@ -43,33 +45,24 @@ pub fn read(input: &ReadPartition, on_done: impl FnMut(usize)) -> Result<ReadPar
     let numbers: BTreeSet<u64> = input.sectors.iter().map(|s| s.number).collect();
     let actor = input.actor;
     let list = move |store: &Path| sectors_in(store, actor);
-    let homes = locate(&input.stores, &numbers, limits.deadline.min(LISTING), list);
-    let mut skipped = Vec::new();
-    let mut items = Vec::new();
-    for sector in &input.sectors {
-        let Some((store, root)) = homes.found.get(&sector.number) else {
-            skipped.push(skip(sector.number, Class::Temporary, &homes.why_not()));
-            continue;
-        };
-        let source = VanillaProof {
-            place: Place {
-                sector: SectorId {
-                    actor: input.actor,
-                    number: sector.number,
-                },
-                proof: input.proof_type,
-                root: root.clone(),
-            },
-            comm_r: sector.comm_r,
-            randomness: input.randomness,
-        };
-        items.push(Item {
-            number: sector.number,
-            source,
-            store: *store,
-        });
+    let time = limits.deadline.min(LISTING);
+    let homes = locate(&input.stores, &numbers, time, list, |_, _| true);
+    let nowhere = numbers.iter().filter(|n| !homes.found.contains_key(n));
+    let mut skipped: Vec<_> = nowhere
+        .map(|n| skip(*n, Class::Temporary, &homes.why_not()))
+        .collect();
+    let vanilla = |item: &Item<VanillaProof>| window_vanilla(&item.source);
+    let mut results = many::read(items(input, &homes), limits, vanilla, on_done);
+    let bad = results.iter().filter(|(_, result)| result.is_err());
+    let bad: BTreeMap<u64, usize> = bad.map(|(n, _)| (*n, homes.found[n].0)).collect();
+    if !bad.is_empty() {
+        // A copy that is damaged, or still being made, must not hide a good one.
+        let (numbers, time) = (bad.keys().copied().collect(), limits.deadline.min(COPIES));
+        let others = |number: u64, store: usize| bad.get(&number) != Some(&store);
+        let copies = locate(&input.stores, &numbers, time, list, others);
+        let read = many::read(items(input, &copies), limits, vanilla, |_| {});
+        results.extend(read.into_iter().filter(|(_, result)| result.is_ok()));
     }
-    let results = many::read(items, limits, |item| window_vanilla(&item.source), on_done);
     let mut proofs = BTreeMap::new();
     for (number, result) in results {
         match result {
@@ -87,6 +80,32 @@ pub fn read(input: &ReadPartition, on_done: impl FnMut(usize)) -> Result<ReadPar
         good: proofs.into_keys().collect(),
         skipped,
     })
+}
+
+/// What is to be read of the sectors that have a home.
+fn items(input: &ReadPartition, homes: &Homes) -> Vec<Item<VanillaProof>> {
+    let sectors = input.sectors.iter();
+    let with_home = sectors.filter_map(|sector| {
+        let (store, root) = homes.found.get(&sector.number)?;
+        let source = VanillaProof {
+            place: Place {
+                sector: SectorId {
+                    actor: input.actor,
+                    number: sector.number,
+                },
+                proof: input.proof_type,
+                root: root.clone(),
+            },
+            comm_r: sector.comm_r,
+            randomness: input.randomness,
+        };
+        Some(Item {
+            number: sector.number,
+            source,
+            store: *store,
+        })
+    });
+    with_home.collect()
 }
 
 fn skip(number: u64, class: Class, reason: &str) -> Skipped {
@@ -119,13 +138,14 @@ impl Homes {
 
 /// Asks all stores at once what they have, until all that is wanted is found, all have answered or the time is over.
 ///
-/// The stores are the folders in `stores`. A sector that two stores have is taken from the first by name, of those that
-/// answered by then. The thread that asks a store which hangs is left behind.
+/// The stores are the folders in `stores`, each with its place among them; `may` says whether a sector may be taken from one.
+/// A sector that two stores have is taken from the first by name, of those that answered by then. The thread that asks a store which hangs is left behind.
 fn locate(
     stores: &Path,
     wanted: &BTreeSet<u64>,
     time: Duration,
     list: impl Fn(&Path) -> Result<Vec<u64>> + Clone + Send + 'static,
+    may: impl Fn(u64, usize) -> bool,
 ) -> Homes {
     let until = Instant::now() + time;
     let entries = fs::read_dir(stores).into_iter().flatten();
@@ -153,7 +173,8 @@ fn locate(
         let root = &roots[store];
         match listed {
             Ok(numbers) => {
-                for number in numbers.into_iter().filter(|n| wanted.contains(n)) {
+                let wanted = |n: &u64| wanted.contains(n) && may(*n, store);
+                for number in numbers.into_iter().filter(wanted) {
                     let home = homes.found.entry(number);
                     let home = home.or_insert_with(|| (store, root.clone()));
                     if store < home.0 {
@@ -260,7 +281,9 @@ mod tests {
         fs::create_dir_all(dir.path().join("c")).unwrap();
         let wanted = (0..100).collect();
         let list = |store: &Path| sectors_in(store, 1000);
-        let found = locate(dir.path(), &wanted, Duration::from_mins(1), list);
+        let found = locate(dir.path(), &wanted, Duration::from_mins(1), list, |_, _| {
+            true
+        });
         assert_eq!(stores(&found), [(7, "a"), (8, "b")]);
         assert_eq!(found.why_not(), NOWHERE);
     }
@@ -289,7 +312,8 @@ mod tests {
             }
             _ => Err(Error::Input("stale".to_owned())),
         };
-        let homes = locate(dir.path(), &wanted.iter().copied().collect(), time, list);
+        let wanted = wanted.iter().copied().collect();
+        let homes = locate(dir.path(), &wanted, time, list, |_, _| true);
         drop(held);
         homes
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -283,10 +284,14 @@ fn prepare_pc1(place: &Place, input: &SealInput, engine: &dyn Engine) -> Result<
         boot_id: if digests { String::new() } else { boot_id() },
     };
     let mark = place.ledger().join(BEGUN);
-    let same = fs::read(&mark)
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Begun>(&text).ok())
-        .is_some_and(|old| old == begun && (digests || !old.boot_id.is_empty()));
+    let text = match fs::read(&mark) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        // Perhaps the layers are good.
+        Err(e) => return Err(Error::io("read", mark)(e)),
+    };
+    let same = serde_json::from_slice::<Begun>(&text)
+        .is_ok_and(|old| old == begun && (digests || !old.boot_id.is_empty()));
     let stale = |f| match f {
         CacheFile::Layer => false,
         CacheFile::LayerPart => !digests,

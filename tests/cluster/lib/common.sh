@@ -102,7 +102,8 @@ need_root() {
   ((EUID == 0)) && return
   command -v sudo >/dev/null || die "${1##*/} needs root and there is no sudo; run it as root"
   say "${1##*/} needs root: going on with sudo"
-  exec sudo "FILSTAR_CACHE=$CACHE" "FILSTAR_PATIENCE=${FILSTAR_PATIENCE:-1}" "PATH=$PATH" ${KUBECONFIG+"KUBECONFIG=$KUBECONFIG"} "$@"
+  exec sudo "FILSTAR_CACHE=$CACHE" "FILSTAR_PATIENCE=${FILSTAR_PATIENCE:-1}" "PATH=$PATH" ${KUBECONFIG+"KUBECONFIG=$KUBECONFIG"} \
+    ${REGISTRY_AUTH_FILE+"REGISTRY_AUTH_FILE=$REGISTRY_AUTH_FILE"} "$@"
 }
 
 # Files that people read without root belong to whoever called sudo.

@@ -25,16 +25,30 @@ const LOG_DELAY: SignedDuration = SignedDuration::from_millis(50);
 /// # Errors
 /// Says which entry is wrong.
 pub async fn check(scenario: &Scenario, numbers: &[i64]) -> anyhow::Result<()> {
+    check_unfinished(scenario, numbers, &[]).await
+}
+
+/// Checks the books of a scenario in which exactly these sectors were sealed, and these were pre-committed and no more.
+///
+/// # Errors
+/// Says which entry is wrong.
+pub async fn check_unfinished(
+    scenario: &Scenario,
+    sealed: &[i64],
+    pre_committed: &[i64],
+) -> anyhow::Result<()> {
     let landed = scenario.chain.history().await?;
     nonces_are_used_once(&landed)?;
-    numbers_are_used_once(&landed, PRE_COMMIT, numbers)?;
-    numbers_are_used_once(&landed, PROVE_COMMIT, numbers)?;
+    let begun = [sealed, pre_committed].concat();
+    numbers_are_used_once(&landed, PRE_COMMIT, &begun)?;
+    numbers_are_used_once(&landed, PROVE_COMMIT, sealed)?;
     let messages = scenario.messages().await?;
     let ours = |l: &&Landed| l.from == scenario.keys.seal || l.from == scenario.keys.post;
     for one in landed.iter().filter(ours) {
         is_written_down(one, &messages)?;
     }
-    one_wish_each(&messages, numbers)?;
+    one_wish_each(&messages, PRE_COMMIT, &begun)?;
+    one_wish_each(&messages, PROVE_COMMIT, sealed)?;
     let events = scenario.audit.events(&scenario.namespace)?;
     objects_are_made_once(&events)?;
     let pushed = pushes(scenario).await?;
@@ -116,22 +130,19 @@ fn is_written_down(one: &Landed, messages: &[ChainMessage]) -> anyhow::Result<()
     }
 }
 
-/// Nothing was wished for twice: each sector has one pre-commit and one prove-commit.
-fn one_wish_each(messages: &[ChainMessage], numbers: &[i64]) -> anyhow::Result<()> {
-    for method in [PRE_COMMIT, PROVE_COMMIT] {
-        for number in numbers {
-            let about =
-                |m: &&ChainMessage| m.spec.method == method && m.spec.sectors.contains(number);
-            let names: Vec<_> = messages
-                .iter()
-                .filter(about)
-                .map(ResourceExt::name_any)
-                .collect();
-            ensure!(
-                names.len() == 1,
-                "sector {number} has for method {method}: {names:?}"
-            );
-        }
+/// Nothing was wished for twice: each of these sectors has one message of this method.
+fn one_wish_each(messages: &[ChainMessage], method: u64, numbers: &[i64]) -> anyhow::Result<()> {
+    for number in numbers {
+        let about = |m: &&ChainMessage| m.spec.method == method && m.spec.sectors.contains(number);
+        let names: Vec<_> = messages
+            .iter()
+            .filter(about)
+            .map(ResourceExt::name_any)
+            .collect();
+        ensure!(
+            names.len() == 1,
+            "sector {number} has for method {method}: {names:?}"
+        );
     }
     Ok(())
 }

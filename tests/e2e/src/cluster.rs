@@ -29,6 +29,15 @@ pub struct Said {
     pub text: String,
 }
 
+impl Said {
+    /// Whether a client failed since the API server was away or had just started, as others make it do.
+    #[must_use]
+    pub fn found_nobody(&self) -> bool {
+        let text = self.text.to_lowercase();
+        !self.ok && AWAY_WORDS.iter().any(|w| text.contains(w))
+    }
+}
+
 /// A connection.
 #[derive(Clone)]
 pub struct Cluster {
@@ -231,29 +240,36 @@ pub async fn run(program: &str, arguments: &[&str], input: &str) -> anyhow::Resu
     })
 }
 
-/// What kubectl says while the API server is away or has just started.
+/// What clients say while the API server is away or has just started, in small letters.
 const AWAY_WORDS: [&str; 8] = [
     "connection refused",
     "connection reset",
     "client connection lost",
-    "EOF",
-    "TLS handshake timeout",
+    "eof",
+    "tls handshake timeout",
     "i/o timeout",
-    "ServiceUnavailable",
-    "User \"kubernetes-admin\" cannot",
+    "serviceunavailable",
+    "user \"kubernetes-admin\" cannot",
 ];
+
+/// Runs a client of the API server, again while that is away.
+///
+/// # Errors
+/// When it cannot be started, or the API server is away for too long.
+pub async fn client(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<Said> {
+    wait_until("the API server is found", AWAY, async || {
+        let said = run(program, arguments, input).await?;
+        Ok((!said.found_nobody()).then_some(said))
+    })
+    .await
+}
 
 /// Runs kubectl, again while the API server is away.
 ///
 /// # Errors
 /// When it cannot be started, or the API server is away for too long.
 pub async fn kubectl(arguments: &[&str], input: &str) -> anyhow::Result<Said> {
-    wait_until("kubectl finds the API server", AWAY, async || {
-        let said = run("kubectl", arguments, input).await?;
-        let away = !said.ok && AWAY_WORDS.iter().any(|w| said.text.contains(w));
-        Ok((!away).then_some(said))
-    })
-    .await
+    client("kubectl", arguments, input).await
 }
 
 /// Runs kubectl, which must end well; returns its standard output.

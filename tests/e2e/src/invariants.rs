@@ -1,6 +1,6 @@
 //! What must hold over a whole run, by the API server's audit log: data in, violations out.
 //!
-//! No two live sealer pods of a node have a CPU or a GPU in common, by their own reports of what the kernel gave them;
+//! No two live pods of ours on a node, sealers or provers, have a CPU or a GPU in common, by their own reports of what the kernel gave them;
 //! a core group that a pod has to itself is all of its CPUs, so it is covered. Nobody is evicted from a node that
 //! nobody asked to be empty. No cordon is undone by the operator that the operator did not set.
 
@@ -36,7 +36,7 @@ impl fmt::Display for Violation {
 /// The rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Live sealer pods of a node have no CPU and no GPU in common.
+    /// Live sealers and provers of a node have no CPU and no GPU in common.
     Placement,
     /// Pods are evicted only from nodes that shall be empty.
     Eviction,
@@ -71,7 +71,7 @@ impl Findings {
         };
         [
             format!(
-                "{}: no two live sealer pods of a node share a CPU, a core group or a GPU ({} exclusive pods)",
+                "{}: no two live sealers or provers of a node share a CPU, a core group or a GPU ({} exclusive pods)",
                 of(Rule::Placement),
                 self.placements
             ),

@@ -2,7 +2,8 @@
 //! and some scenarios bear no other beside them.
 //!
 //! Whoever finds what it needs takes it: so those that need little keep the machine busy, and those that need it for
-//! themselves come at the end.
+//! themselves come at the end. Two wait for what others must leave alone: who wants both nodes goes before who wants one,
+//! and nobody comes to a node that somebody waits to empty.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +39,10 @@ struct Desk {
     closed: bool,
     /// One of them empties a node.
     emptying: bool,
+    /// So many wait to empty one.
+    to_empty: usize,
+    /// So many wait for the CPUs of more than one node.
+    to_span: usize,
 }
 
 static DESK: Mutex<Desk> = Mutex::new(Desk {
@@ -46,6 +51,8 @@ static DESK: Mutex<Desk> = Mutex::new(Desk {
     running: 0,
     closed: false,
     emptying: false,
+    to_empty: 0,
+    to_span: 0,
 });
 static TURNED: Condvar = Condvar::new();
 static BEGUN: std::sync::Once = std::sync::Once::new();
@@ -62,21 +69,65 @@ fn desk() -> MutexGuard<'static, Desk> {
     DESK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn wait_for(
-    mut desk: MutexGuard<'static, Desk>,
-    is: impl Fn(&Desk) -> bool,
-) -> MutexGuard<'static, Desk> {
-    while !is(&desk) {
-        desk = TURNED.wait(desk).unwrap_or_else(PoisonError::into_inner);
+impl Desk {
+    fn places(&self, node: &str) -> usize {
+        self.places.iter().filter(|place| **place == node).count()
     }
-    desk
-}
 
-/// A node that nobody uses.
-fn unused(desk: &Desk) -> Option<&'static str> {
-    let places = |node: &&str| desk.places.iter().filter(|place| place == &node).count();
-    let mut free = desk.free.iter();
-    free.find(|node| places(node) == PLACES).copied()
+    /// A node that nobody uses.
+    fn unused(&self) -> Option<&'static str> {
+        let mut free = self.free.iter().copied();
+        free.find(|node| self.places(node) == PLACES)
+    }
+
+    /// The node of the next place: the one with more of them, since those of a node share its CPU. While somebody waits for a
+    /// node to empty, the first is left alone, or none would ever be unused.
+    fn place(&self) -> Option<&'static str> {
+        let left_alone = usize::from(self.to_empty > 0 && !self.emptying);
+        let free = NODES.iter().skip(left_alone);
+        let free = free.filter(|node| self.places(node) > 0);
+        free.max_by_key(|node| self.places(node)).copied()
+    }
+
+    /// What a scenario gets now; none when it has to wait.
+    fn give(&mut self, need: Need) -> Option<Vec<&'static str>> {
+        let names = match need {
+            _ if self.closed => None,
+            Need::Place => self.place().map(|node| vec![node]),
+            Need::Nodes(count) => {
+                let count = count.min(NODES.len());
+                let turn = count == 0 || count > 1 || self.to_span == 0;
+                (turn && self.free.len() >= count).then(|| self.free[..count].to_vec())
+            }
+            Need::Whole if self.emptying || self.to_span > 0 => None,
+            Need::Whole => self.unused().map(|node| vec![node]),
+            Need::Alone => (self.running == 0).then(|| self.free[..1].to_vec()),
+        }?;
+        self.running += 1;
+        self.closed = need == Need::Alone;
+        match need {
+            Need::Place => {
+                let at = self.places.iter().position(|place| *place == names[0]);
+                at.map(|at| self.places.remove(at));
+            }
+            Need::Nodes(_) | Need::Alone => self.free.retain(|free| !names.contains(free)),
+            Need::Whole => {
+                self.emptying = true;
+                self.free.retain(|free| *free != names[0]);
+                self.places.retain(|place| *place != names[0]);
+            }
+        }
+        Some(names)
+    }
+
+    /// How many wait for what others must leave alone.
+    fn waiting(&mut self, need: Need) -> Option<&mut usize> {
+        match need {
+            Need::Whole => Some(&mut self.to_empty),
+            Need::Nodes(2..) => Some(&mut self.to_span),
+            Need::Nodes(_) | Need::Place | Need::Alone => None,
+        }
+    }
 }
 
 /// Waits until what is needed is free, and takes it.
@@ -86,35 +137,34 @@ pub fn take(need: Need) -> Taken {
         desk.free.extend(NODES);
         desk.places.extend(NODES.repeat(PLACES));
     });
-    let (nodes, places) = match need {
-        Need::Place => (0, 1),
-        Need::Nodes(count) => (count.min(NODES.len()), 0),
-        Need::Whole => (0, 0),
-        Need::Alone => (1, 0),
-    };
-    let alone = need == Need::Alone;
-    let whole = need == Need::Whole;
-    let fits = |d: &Desk| {
-        (!whole || !d.emptying && unused(d).is_some())
-            && !d.closed
-            && d.free.len() >= nodes
-            && d.places.len() >= places
-            && (!alone || d.running == 0)
-    };
-    let mut desk = wait_for(desk(), fits);
-    desk.running += 1;
-    desk.closed = alone;
-    let mut names: Vec<_> = desk.free.drain(..nodes).collect();
-    let rest = desk.places.len() - places;
-    names.extend(desk.places.drain(rest..));
-    if whole && let Some(node) = unused(&desk) {
-        desk.emptying = true;
-        desk.free.retain(|free| *free != node);
-        desk.places.retain(|place| *place != node);
-        names.push(node);
+    let mut desk = desk();
+    loop {
+        if let Some(names) = desk.give(need) {
+            TURNED.notify_all();
+            return Taken { names, need };
+        }
+        if let Some(count) = desk.waiting(need) {
+            *count += 1;
+        }
+        desk = TURNED.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = desk.waiting(need) {
+            *count -= 1;
+        }
     }
-    TURNED.notify_all();
-    Taken { names, need }
+}
+
+impl Taken {
+    /// Gives back all but one node of several, when the others are not used any more.
+    pub fn keep_only(&mut self, node: &str) {
+        if matches!(self.need, Need::Nodes(_)) {
+            let (kept, others) = self.names.drain(..).partition(|name| *name == node);
+            self.names = kept;
+            let mut desk = desk();
+            desk.free.extend::<Vec<_>>(others);
+            desk.free.sort_unstable();
+            TURNED.notify_all();
+        }
+    }
 }
 
 impl Drop for Taken {
@@ -142,8 +192,12 @@ impl Drop for Taken {
 mod tests {
     use super::*;
 
+    /// There is one desk.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
     #[test]
     fn nodes_are_never_shared_and_come_back() {
+        let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let one = take(Need::Nodes(1));
         let other = take(Need::Nodes(1));
         let third = take(Need::Nodes(0));
@@ -153,6 +207,7 @@ mod tests {
         );
         assert!(third.names.is_empty());
         let shared = [Need::Place; 4].map(take);
+        assert_eq!(self::desk().place(), None);
         let on_a = shared.iter().filter(|t| t.names == ["node-a"]).count();
         assert_eq!((on_a, self::desk().places.len()), (2, 0));
         let waits = std::thread::spawn(|| take(Need::Alone));
@@ -169,6 +224,50 @@ mod tests {
             "nobody comes to a node that is emptied"
         );
         drop((beside, whole));
-        assert_eq!(take(Need::Nodes(2)).names.len(), 2);
+        let mut both = take(Need::Nodes(2));
+        let empties = std::thread::spawn(|| take(Need::Whole));
+        while self::desk().to_empty == 0 {
+            std::thread::yield_now();
+        }
+        let shared = [Need::Place; 2].map(take);
+        assert_eq!(shared.each_ref().map(|t| t.names[0]), ["node-b"; 2]);
+        assert_eq!(self::desk().place(), None, "node-a is left to be emptied");
+        both.keep_only("node-b");
+        assert_eq!(empties.join().unwrap().names, ["node-a"]);
+        drop((both, shared));
+    }
+
+    /// Scenarios begin in any order: whoever waits for what others have gets it in the end.
+    #[test]
+    fn everybody_has_a_turn_in_any_order() {
+        let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let needs = [
+            [Need::Place; 6].as_slice(),
+            &[Need::Nodes(2), Need::Whole, Need::Whole, Need::Nodes(1)],
+            &[Need::Alone; 4],
+            &[Need::Nodes(0); 4],
+        ]
+        .concat();
+        for first in 0..needs.len() {
+            let mut order = needs.clone();
+            order.rotate_left(first);
+            let threads = order.into_iter().map(|need| {
+                std::thread::spawn(move || {
+                    let mut taken = take(need);
+                    std::thread::yield_now();
+                    taken.keep_only("node-b");
+                    std::thread::yield_now();
+                })
+            });
+            for thread in threads.collect::<Vec<_>>() {
+                thread.join().unwrap();
+            }
+            let desk = desk();
+            assert_eq!(
+                (desk.free.len(), desk.places.len(), desk.running),
+                (2, 4, 0)
+            );
+            assert_eq!((desk.to_empty, desk.to_span), (0, 0));
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! One test's world: a namespace, a chain and folders of its own, made before it and taken away after it.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,6 +13,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::json;
 
 use crate::cluster::{kubectl, must_kubectl};
+use crate::nodes::Taken;
 use crate::setup::{Keys, Signs};
 use crate::{Audit, Chain, Cluster, Setup, diagnosis, nodes, operator, wait_until, wait_while};
 
@@ -40,6 +43,7 @@ pub struct Scenario {
     pub audit: Audit,
     /// Nodes that it has for itself.
     pub nodes: Vec<&'static str>,
+    taken: Rc<RefCell<Taken>>,
     begun: Instant,
 }
 
@@ -53,11 +57,12 @@ pub fn scenario(setup: Setup, body: impl AsyncFnOnce(&Scenario) -> anyhow::Resul
         return;
     }
     let (name, taken, begun) = (setup.name, nodes::take(setup.need), Instant::now());
+    let taken = Rc::new(RefCell::new(taken));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.expect("a runtime needs nothing but a few file descriptors");
-    let result = runtime.block_on(run(setup, &taken.names, body));
+    let result = runtime.block_on(run(setup, &taken, body));
     let seconds = begun.elapsed().as_secs();
     println!(
         "[{name}] {} after {seconds}s",
@@ -70,12 +75,12 @@ pub fn scenario(setup: Setup, body: impl AsyncFnOnce(&Scenario) -> anyhow::Resul
 
 async fn run(
     setup: Setup,
-    nodes: &[&'static str],
+    taken: &Rc<RefCell<Taken>>,
     body: impl AsyncFnOnce(&Scenario) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let namespace = format!("e2e-{}", setup.name);
     let result = async {
-        let scenario = Scenario::make(setup, &namespace, nodes).await?;
+        let scenario = Scenario::make(setup, &namespace, Rc::clone(taken)).await?;
         tokio::time::timeout(LIMIT, body(&scenario))
             .await
             .context("the test takes too long")?
@@ -131,8 +136,12 @@ fn folder_of(namespace: &str) -> PathBuf {
 }
 
 impl Scenario {
-    async fn make(setup: Setup, namespace: &str, nodes: &[&'static str]) -> anyhow::Result<Self> {
-        let begun = Instant::now();
+    async fn make(
+        setup: Setup,
+        namespace: &str,
+        taken: Rc<RefCell<Taken>>,
+    ) -> anyhow::Result<Self> {
+        let (begun, nodes) = (Instant::now(), taken.borrow().names.clone());
         let cluster = Cluster::connect().await?;
         clear(&cluster, namespace).await?;
         operator::leader(&cluster).await?;
@@ -150,7 +159,8 @@ impl Scenario {
             actor: format!("t0{}", setup.actor),
             chain: Chain::new("127.0.0.1", keys.admin.clone())?,
             namespace: namespace.to_owned(),
-            nodes: nodes.to_vec(),
+            nodes,
+            taken,
             setup,
             cluster,
             folder,
@@ -183,6 +193,11 @@ impl Scenario {
             self.setup.name,
             self.begun.elapsed().as_secs_f32()
         );
+    }
+
+    /// Uses only this one of its nodes from now on: others may have the rest.
+    pub fn keep_only(&self, node: &str) {
+        self.taken.borrow_mut().keep_only(node);
     }
 
     /// Waits until the chain's pod is ready.
@@ -243,6 +258,7 @@ impl Scenario {
             ("cpus", &cpus),
             ("together", &together),
             ("policy", policy),
+            ("prover", "{}"),
         ];
         for (name, value) in more.iter().chain(known) {
             text = text.replace(&format!("${{{name}}}"), value);
@@ -281,6 +297,24 @@ impl Scenario {
             ("env", env.as_str()),
         ];
         self.apply("group.yaml", &group).await
+    }
+
+    /// Changes the spec of an object, by a merge patch.
+    ///
+    /// # Errors
+    /// What kubectl says.
+    pub async fn patch(
+        &self,
+        kind: &str,
+        name: &str,
+        spec: &serde_json::Value,
+    ) -> anyhow::Result<()> {
+        let patch = json!({ "spec": spec }).to_string();
+        let object = ["-n", &self.namespace, "patch", kind, name];
+        let how = ["--type=merge", "-p", &patch];
+        must_kubectl(&[&object[..], &how].concat(), "")
+            .await
+            .map(drop)
     }
 
     /// Name of a Sector.

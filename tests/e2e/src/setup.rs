@@ -109,7 +109,7 @@ impl Keys {
     /// # Errors
     /// When it is not there, or knows no such keys.
     pub async fn of(setup: &Setup, config: &str) -> anyhow::Result<Self> {
-        let program = devnet_program()?;
+        let program = program("filstar-devnet")?;
         let program = program.to_str().context("a path that is no text")?;
         let key = async |index: u32, address: bool| {
             let name = format!("miner-{}-control-{index}", setup.actor);
@@ -137,14 +137,17 @@ impl Keys {
     }
 }
 
-/// Beside this test, in the folder of programs that one build makes.
-fn devnet_program() -> anyhow::Result<PathBuf> {
+/// A program beside this test, in the folder of programs that one build makes.
+///
+/// # Errors
+/// When it is not there.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test
         .parent()
         .and_then(|d| d.parent())
         .context("a test that lies nowhere")?;
-    let program = folder.join("filstar-devnet");
+    let program = folder.join(name);
     ensure!(
         program.exists(),
         "{}: build it with `make images`",

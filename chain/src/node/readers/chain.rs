@@ -78,15 +78,15 @@ pub trait ChainReader: ReadRpc {
 
     /// The base fee that `head`'s messages pay, and the one of the next block.
     ///
-    /// The next one is the node's own (`EthBaseFee`) where it offers that, and else computed from the messages of the
-    /// head by the rule of FIP-0115, which is the network's since version 28.
+    /// The next one is the node's own (`EthBaseFee`) where it offers that (lotus only with its Ethereum module switched on),
+    /// and else computed from the messages of the head by the rule of FIP-0115, which is the network's since version 28.
     fn base_fees<'a>(&'a self, head: &'a TipSet) -> Reply<'a, BaseFees> {
         let from_node = read::<String, _>(self, "EthBaseFee", vec![]);
         Box::pin(async move {
             let current = head.base_fee();
             let next = match from_node.await {
                 Ok(hex) => hex_amount("EthBaseFee", &hex)?,
-                Err(Error::NoSuchMethod { .. }) => {
+                Err(Error::NoSuchMethod { .. } | Error::Refused { .. }) => {
                     let messages = self.messages_in_tipset(&head.key).await?;
                     gas::next_base_fee_after(&current, messages.iter().map(gas::Bid::of))
                 }

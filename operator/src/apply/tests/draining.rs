@@ -44,6 +44,7 @@ async fn abort(bench: &mut Bench) -> Result<(), Error> {
         uid: "s".into(),
         resource_version: "10".into(),
         reason: "a test".into(),
+        gone: None,
     };
     bench.apply(action).await.result
 }
@@ -151,4 +152,131 @@ async fn a_pod_that_is_refused_is_known_to_the_world_until_it_is_made() {
     bench.server.allow("create");
     bench.apply(make()).await.result.unwrap();
     assert!(bench.world.unmade.is_empty());
+}
+
+fn sealing_node(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "filstar.io/v1alpha1", "kind": "SealingNode",
+        "metadata": {"name": "node-c", "uid": "n", "resourceVersion": "10"}, "spec": spec,
+    })
+}
+
+async fn forget(bench: &mut Bench) -> Result<(), Error> {
+    let (id, uid) = (Id::new("", "node-c"), "n".to_owned());
+    bench
+        .apply(Action::DeleteSealingNode { id, uid })
+        .await
+        .result
+}
+
+#[tokio::test]
+async fn a_sealing_node_is_deleted_as_it_was_read_and_only_without_node_and_maintenance() {
+    let mut bench = Bench::new().await;
+    let mut back = node(false);
+    back["metadata"]["name"] = json!("node-c");
+    bench.server.put(back);
+    assert!(matches!(
+        forget(&mut bench).await,
+        Err(Error::NoLongerDue(_))
+    ));
+    bench.server.put(sealing_node(
+        &json!({"maintenance": {"reason": "new disks"}}),
+    ));
+    assert!(matches!(
+        forget(&mut bench).await,
+        Err(Error::NoLongerDue(_))
+    ));
+    assert!(bench.server.calls("DELETE").is_empty());
+    bench.server.put(sealing_node(&json!({})));
+    forget(&mut bench).await.unwrap();
+    let deleted = bench.server.calls("DELETE");
+    assert_eq!(
+        deleted[0]["preconditions"],
+        json!({"uid": "n", "resourceVersion": "10"})
+    );
+}
+
+/// A sector with files on node-a, which a person gave up.
+fn given_up() -> Value {
+    let mut object = sector("10", "PC1");
+    object["metadata"]["annotations"] = json!({"filstar.io/forget-node": "node-a", "keep": "this"});
+    object["status"]["binding"] = json!({"node": "node-a", "scratch": "/scratch"});
+    object
+}
+
+#[tokio::test]
+async fn a_sector_ends_or_begins_anew_for_a_gone_node_only_if_there_is_none_at_that_very_moment() {
+    let id = || Id::new("ns", "t01000-7");
+    let end = || Action::AbortSector {
+        id: id(),
+        uid: "s".into(),
+        resource_version: "10".into(),
+        reason: "a test".into(),
+        gone: Some("node-a".into()),
+    };
+    let begin = || Action::PatchSector {
+        id: id(),
+        status: Box::default(),
+        resource_version: "10".into(),
+        gone: Some("node-a".into()),
+    };
+    for make in [&end as &dyn Fn() -> Action, &begin] {
+        let mut bench = Bench::new().await;
+        bench.server.put(given_up());
+        bench.server.put(node(false));
+        let result = bench.apply(make()).await.result;
+        assert!(matches!(result, Err(Error::NoLongerDue(_))), "{result:?}");
+        assert!(bench.server.calls("DELETE").is_empty());
+        assert!(bench.server.patches().is_empty());
+        let mut bench = Bench::new().await;
+        bench.server.put(given_up());
+        bench.apply(make()).await.result.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_word_that_gives_a_node_up_is_taken_back_unless_the_node_is_gone_with_the_files() {
+    let clear = || Action::ClearForgetNode {
+        id: Id::new("ns", "t01000-7"),
+        resource_version: "10".into(),
+    };
+    let mut bench = Bench::new().await;
+    bench.server.put(given_up());
+    let result = bench.apply(clear()).await.result;
+    assert!(matches!(result, Err(Error::NoLongerDue(_))), "{result:?}");
+    assert!(bench.server.patches().is_empty());
+    bench.server.put(node(false));
+    bench.apply(clear()).await.result.unwrap();
+    let left = bench.server.get("t01000-7");
+    assert_eq!(left["metadata"]["annotations"], json!({"keep": "this"}));
+    assert_eq!(left["status"]["phase"], "PC1");
+    // It changed since: perhaps it is bound by now.
+    let result = bench.apply(clear()).await.result;
+    assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
+    let mut unbound = given_up();
+    unbound["status"] = json!({"phase": "Allocated"});
+    let mut bench = Bench::new().await;
+    bench.server.put(unbound);
+    bench.apply(clear()).await.result.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_waited_for_is_a_prover_and_goes_at_once() {
+    let mut bench = Bench::new().await;
+    let forget = || Action::ForgetPod {
+        id: Id::new("ns", "g-seal-1"),
+        uid: "p".into(),
+        reason: "a test".into(),
+    };
+    bench.server.put(pod("p"));
+    let refused = bench.apply(forget()).await.result;
+    assert!(matches!(refused, Err(Error::NoLongerDue(_))), "{refused:?}");
+    let mut prover = pod("p");
+    prover["metadata"]["labels"]["filstar.io/post-batch"] = json!("b");
+    bench.server.put(prover);
+    bench.apply(forget()).await.result.unwrap();
+    let asked = bench.server.calls("DELETE");
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0]["gracePeriodSeconds"], 0);
+    assert_eq!(asked[0]["preconditions"]["uid"], "p");
 }

@@ -10,8 +10,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use filstar_core::world::World;
+
 use super::*;
-use crate::world::World;
 
 const CID: &str = "bafy2bzacecnamqgqmifpluoeldx7zzglxcljo6oja4vrmtj7432rphldpdmm2";
 
@@ -21,8 +22,8 @@ enum State {
     Fails,
     Hangs,
     Denies,
-    /// Runs a version that no operator knows: the one answer that needs no further calls.
-    IsOfVersion(u32),
+    /// Runs a version that no operator knows, and answers what proving needs.
+    Proves(u32),
 }
 
 /// Starts a node; its URL.
@@ -55,18 +56,54 @@ async fn answer(
         ("StateGetNetworkParams", _) => {
             json!({"NetworkName": "localnet-1", "BlockDelaySecs": 30, "PreCommitChallengeDelay": 10})
         }
-        ("StateNetworkVersion", State::IsOfVersion(version)) => json!(version),
+        ("StateNetworkVersion", State::Proves(version)) => {
+            json!(version)
+        }
         (_, State::Hangs) => std::future::pending().await,
-        (_, State::Fails) => return Ok(refusal(&call, "stateful call: cannot load the state")),
+        (method, State::Proves(_)) => match proving(method) {
+            Some(result) => result,
+            None => return Ok(refusal(&call, "actor code is not known to this node")),
+        },
+        (_, State::Fails) => {
+            return Ok(refusal(&call, "stateful call: cannot load the state"));
+        }
         (_, State::Denies) => {
             let text = "missing permission to invoke 'StateNetworkVersion' (need 'read')";
             return Ok(refusal(&call, text));
         }
-        (other, State::IsOfVersion(_)) => panic!("{other}"),
     };
     Ok(reply(
         &json!({"jsonrpc": "2.0", "id": call["id"], "result": result}),
     ))
+}
+
+/// What a node says of a miner with one partition, in deadline 0.
+fn proving(method: &str) -> Option<Value> {
+    let claim = json!({"RawBytePower": "0", "QualityAdjPower": "0"});
+    let partition = json!({
+        "AllSectors": [0, 1], "FaultySectors": [0], "RecoveringSectors": [0], "LiveSectors": [0, 1],
+        "ActiveSectors": [0, 1],
+    });
+    Some(match method {
+        "StateMinerInfo" => json!({
+            "Owner": "t0100", "Worker": "t0101", "NewWorker": "<empty>", "ControlAddresses": null,
+            "WindowPoStProofType": 10, "SectorSize": 2048, "WindowPoStPartitionSectors": 2,
+        }),
+        "EthBaseFee" => json!("0x64"),
+        "StateMinerPower" => {
+            json!({"MinerPower": claim, "TotalPower": claim, "HasMinPower": false})
+        }
+        "StateMinerAvailableBalance" => json!("0"),
+        "StateMinerProvingDeadline" => json!({
+            "CurrentEpoch": 50, "PeriodStart": 45, "Index": 0, "Open": 45, "Close": 60, "Challenge": 40,
+            "FaultCutoff": 35, "WPoStPeriodDeadlines": 1, "WPoStProvingPeriod": 15, "WPoStChallengeWindow": 15,
+            "WPoStChallengeLookback": 5, "FaultDeclarationCutoff": 10,
+        }),
+        "StateMinerDeadlines" => json!([{"PostSubmissions": [0], "DisputableProofCount": 0}]),
+        "StateMinerFaults" | "StateMinerAllocated" => json!([0]),
+        "StateMinerPartitions" => json!([partition]),
+        _ => return None,
+    })
 }
 
 fn refusal(call: &Value, text: &str) -> Response<Full<Bytes>> {
@@ -120,7 +157,7 @@ async fn problem_of(poll: &mut Poll) -> ChainProblem {
 #[tokio::test]
 async fn the_next_endpoint_is_asked_when_calls_of_the_first_fail_though_its_head_is_fine() {
     for state in [State::Fails, State::Denies] {
-        let mut poll = poll(&[state, State::IsOfVersion(99)]).await;
+        let mut poll = poll(&[state, State::Proves(99)]).await;
         let problem = problem_of(&mut poll).await;
         assert_eq!(problem.reason(), "UnknownNetworkVersion", "{problem:?}");
     }
@@ -128,10 +165,33 @@ async fn the_next_endpoint_is_asked_when_calls_of_the_first_fail_though_its_head
 
 #[tokio::test]
 async fn the_next_endpoint_is_asked_when_calls_of_the_first_hang_though_its_head_is_fine() {
-    let mut poll = poll(&[State::Hangs, State::IsOfVersion(99)]).await;
+    let mut poll = poll(&[State::Hangs, State::Proves(99)]).await;
     poll.allowed = Duration::from_secs(2);
     let problem = problem_of(&mut poll).await;
     assert_eq!(problem.reason(), "UnknownNetworkVersion", "{problem:?}");
+}
+
+#[tokio::test]
+async fn under_an_unknown_version_proofs_go_on_and_nothing_else_does() {
+    let mut poll = poll(&[State::Proves(99)]).await;
+    let spec = poll.spec.clone();
+    let (change, _) = poll.poll(&spec, &Questions::default()).await;
+    let mut world = World::default();
+    change.unwrap()(&mut world);
+    assert!(world.chain(&poll.id).is_none(), "nothing is sealed or paid");
+    let view = &world.chains[&poll.id];
+    assert_eq!(
+        view.problem.as_ref().unwrap().reason(),
+        "UnknownNetworkVersion"
+    );
+    let facts = world.chain_for_proofs(&poll.id).unwrap();
+    assert_eq!(facts.unproven(0).len(), 1);
+    assert!(
+        poll.connections.get(&poll.id).is_some(),
+        "messages have a node to go to"
+    );
+    let (change, _) = poll.poll(&spec, &Questions::default()).await;
+    assert!(change.is_none(), "the same again is not told");
 }
 
 #[tokio::test]

@@ -153,3 +153,27 @@ fn reports_of_long_ago_are_forgotten() {
     notes.forget_before(Epoch(160));
     assert_eq!(notes.reports().count(), 0);
 }
+
+#[test]
+fn what_was_reported_before_a_restart_is_taken_over_unless_more_is_known() {
+    let (now, due) = (now(), due(2, false));
+    let mut before = Notes::default();
+    before.proven(&step(&due), attempt(&[]), Duration::ZERO, now);
+    let proven = only(&before);
+    // Only that it is due is known by now.
+    let mut notes = Notes::default();
+    notes.observe(&due, Epoch(90));
+    notes.recall([proven.clone()]);
+    assert_eq!(only(&notes), proven);
+    assert_eq!(notes.holds(SLOT, &due), None, "it is checked");
+    // A proof of our own, or of a later window, stays.
+    notes.proven(&step(&due), attempt(&[7]), Duration::ZERO, now);
+    let ours = only(&notes);
+    notes.recall([proven.clone()]);
+    assert_eq!(only(&notes), ours);
+    let mut later = super::tests::due(2, false);
+    later.window.open = Epoch(2980);
+    notes.observe(&later, Epoch(2970));
+    notes.recall([proven]);
+    assert_eq!(only(&notes).open, 2980);
+}

@@ -97,6 +97,13 @@ fn learn(notes: &mut Notes, due: &Due, partition: u64, attempt: Attempt, at: Mom
     notes.proven(&step, attempt, SECOND, at.now);
 }
 
+/// What is left of notes after a restart.
+fn recalled(notes: &Notes) -> Notes {
+    let mut after = Notes::default();
+    after.recall(notes.reports().cloned());
+    after
+}
+
 fn decided(due: &Due, at: &Moment, notes: &Notes) -> Decision {
     decide(
         due,
@@ -178,7 +185,7 @@ fn ready_proof_is_kept_until_the_challenge_changes() {
 fn a_proof_from_before_a_restart_is_checked_without_what_it_leaves_out() {
     let (due, mut before) = (due(3, 100, 1), Notes::default());
     learn(&mut before, &due, 0, good(&[3]), at(90));
-    let mut notes = Notes::recall(before.reports().cloned());
+    let mut notes = recalled(&before);
     let claimed: BTreeSet<u64> = [1, 4].into();
     let check = Work::Check(claimed);
     assert_eq!(decided(&due, &at(110), &notes), Decision::Do(check.clone()));
@@ -205,7 +212,7 @@ fn a_temporary_failure_is_repeated_with_growing_pauses_until_it_is_too_late() {
     for pause in [10, 20, 40, 80, 120, 120] {
         learn(&mut notes, &due, 0, bad(Class::Temporary), now);
         // A restart keeps it.
-        notes = Notes::recall(notes.reports().cloned());
+        notes = recalled(&notes);
         assert!(!proves(&due, &later(now, pause - 1), &notes), "{pause}");
         now = later(now, pause);
         assert!(proves(&due, &now, &notes), "{pause}");
@@ -371,4 +378,34 @@ fn patience_comes_from_what_proofs_took_and_else_from_what_is_left() {
     assert_eq!(patience(&notes, &due.window, &at(100)), 900 * SECOND);
     learn(&mut notes, &due, 0, good(&[]), at(90));
     assert_eq!(patience(&notes, &due.window, &at(100)), 483 * SECOND);
+}
+
+/// A proof takes 25 minutes of a window of which 40 are left at its challenge; two partitions are due.
+#[test]
+fn a_machine_that_needs_more_than_half_a_window_makes_a_proof_in_the_next_one() {
+    let (due, mut notes) = (due(3, 100, 2), Notes::default());
+    let first = patience(&notes, &due.window, &at(81));
+    assert!(
+        first < 1500 * SECOND,
+        "it is given up for the other: {first:?}"
+    );
+    let step = step(&due, 0, Work::Prove(all()), false);
+    notes.proven(&step, bad(Class::Temporary), first, at(121).now);
+    let notes = recalled(&notes);
+    let next = self::due(4, 160, 2);
+    assert!(patience(&notes, &next.window, &at(141)) > 1500 * SECOND);
+}
+
+#[test]
+fn a_chain_node_that_is_behind_does_not_bring_an_earlier_window_back() {
+    let (later, mut notes) = (due(3, 2980, 1), Notes::default());
+    learn(&mut notes, &later, 0, good(&[]), at(2970));
+    let before: Vec<_> = notes.reports().cloned().collect();
+    let earlier = due(3, 100, 1);
+    notes.observe(&earlier, Epoch(110));
+    assert!(matches!(
+        decided(&earlier, &at(110), &notes),
+        Decision::Rest(_)
+    ));
+    assert_eq!(notes.reports().cloned().collect::<Vec<_>>(), before);
 }

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     fs,
-    os::unix::fs::PermissionsExt,
     sync::{Arc, Mutex},
 };
 
@@ -64,8 +63,15 @@ pub(super) struct Shows {
     /// Registered numbers of sectors that are sealed in another way than interactively.
     pub(super) seal_proofs: BTreeMap<u64, i64>,
     deadlines: BTreeMap<u64, Vec<Vec<u64>>>,
+    /// Seconds by which the chain's clock is ahead of this machine's.
+    pub(super) ahead: i64,
+    /// The API server does not answer.
+    pub(super) api_is_down: bool,
+    /// What the `PostBatch` says of earlier reports.
+    pub(super) before: Vec<ProverReport>,
     calls: BTreeMap<String, usize>,
     told: Vec<Value>,
+    tells: usize,
 }
 
 pub(super) struct Fake {
@@ -84,13 +90,14 @@ impl Fake {
             mute_deadline: None,
             seal_proofs: BTreeMap::new(),
             deadlines: deadlines.iter().map(|(d, p)| (*d, partitions(p))).collect(),
+            ahead: 0,
+            api_is_down: false,
+            before: Vec::new(),
             calls: BTreeMap::new(),
             told: Vec::new(),
+            tells: 0,
         }));
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("program");
-        fs::write(&program, SCRIPT).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(serve(listener, shows.clone()));
@@ -119,8 +126,7 @@ impl Fake {
         let client = Client::try_from(kube::Config::new(self.url.parse().unwrap())).unwrap();
         let metrics = Metrics::new().unwrap();
         let mut role = Role::new(settings, client, Health::new(), metrics).unwrap();
-        let program = self.dir.path().join("program");
-        role.prover.starter = Starter::of(program, self.dir.path());
+        role.prover.starter = Starter::of_script(self.dir.path(), SCRIPT);
         role
     }
 
@@ -137,6 +143,11 @@ impl Fake {
     /// The reports that were told last.
     pub(super) fn told(&self) -> Vec<Value> {
         self.shows.lock().unwrap().told.clone()
+    }
+
+    /// How often reports were told.
+    pub(super) fn tells(&self) -> usize {
+        self.shows.lock().unwrap().tells
     }
 
     /// How many task processes of a kind were started.
@@ -221,16 +232,20 @@ async fn answer(request: Request<Incoming>, shows: &Mutex<Shows>) -> Response<Fu
             None => json!({"jsonrpc": "2.0", "id": body["id"],
                            "error": {"code": 1, "message": "not today"}}),
         }
+    } else if shows.api_is_down {
+        json!("not an object")
     } else if path.contains("/pods/") {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "prover-b"}})
     } else {
         if method == Method::PATCH {
             let reports = body["status"]["prover"].as_array();
             shows.told = reports.cloned().unwrap_or_default();
+            shows.tells += 1;
         }
         json!({"apiVersion": "filstar.io/v1alpha1", "kind": "PostBatch", "metadata": {"name": "b"},
                "spec": {"minerRef": {"name": "m"}, "parametersPath": "/params",
-                        "lane": {"memory": "1Gi"}}})
+                        "lane": {"memory": "1Gi"}},
+               "status": {"prover": shows.before}})
     };
     let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));
     let json = hyper::header::HeaderValue::from_static("application/json");
@@ -250,7 +265,7 @@ impl Shows {
         Some(match method {
             "StateNetworkName" => json!("localnet-1"),
             "ChainGetGenesis" => tipset(0, 1),
-            "ChainHead" => tipset(self.head, Timestamp::now().as_second()),
+            "ChainHead" => tipset(self.head, Timestamp::now().as_second() + self.ahead),
             "StateGetNetworkParams" => {
                 json!({"NetworkName": "localnet-1", "BlockDelaySecs": 1, "PreCommitChallengeDelay": 10})
             }

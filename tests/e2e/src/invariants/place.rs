@@ -1,4 +1,4 @@
-//! What a sealer says of its place, read from the message of its condition.
+//! What a sealer or prover says of its place, read from the message of its condition.
 
 use std::collections::BTreeSet;
 

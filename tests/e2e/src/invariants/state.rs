@@ -26,6 +26,13 @@ struct Pod {
     leaves: bool,
 }
 
+impl Pod {
+    /// Nothing is known of it but its node.
+    fn is_bound_alone(&self) -> bool {
+        self.node.is_some() && !self.leaves && self.place == Place::default()
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Node {
     /// Who cordoned it; none while it is not cordoned.
@@ -111,6 +118,8 @@ impl State {
 
     fn pod(&mut self, event: &Event) {
         match event.verb.as_str() {
+            // Who bound it may have been answered before who made it: then its node is known already.
+            "create" if self.pods.get(&name(event)).is_some_and(Pod::is_bound_alone) => {}
             "create" => drop(self.pods.insert(name(event), Pod::default())),
             "delete" if is_the_end(event) => drop(self.pods.remove(&name(event))),
             "delete" => {

@@ -101,6 +101,33 @@ fn two_live_pods_with_a_cpu_in_common_are_found() {
 }
 
 #[test]
+fn a_pod_whose_binding_is_answered_before_its_creation_is_on_its_node() {
+    let bound = json!({"target": {"name": "node-a"}});
+    let log = Log::default()
+        .add("scheduler", "create", "pods/binding", "a", bound)
+        .add(OPERATOR, "create", "pods", "a", json!({}))
+        .cordon("person", true)
+        .evict("a");
+    assert_eq!(log.check().violations, []);
+}
+
+#[test]
+fn prover_that_is_bound_to_the_cpus_of_a_sealer_is_found() {
+    let bound = |list| format!("{}, bound by itself", cpus(list));
+    let shares = "2 shared cpus (0-1), memory nodes 0";
+    let log = Log::default()
+        .pod("sealer", "node-a", &bound("1"))
+        .pod("prover-b", "node-a", shares);
+    assert_eq!(
+        log.broken(Rule::Placement),
+        0,
+        "what shares has nothing of its own"
+    );
+    let log = log.pod("prover-c", "node-a", &bound("1"));
+    assert_eq!(log.broken(Rule::Placement), 1);
+}
+
+#[test]
 fn two_live_pods_with_a_gpu_in_common_are_found() {
     let says = |cpu: &str| format!("{}, GPUs GPU-1 on NUMA node 0", cpus(cpu));
     let log = Log::default()

@@ -23,11 +23,13 @@ fn e2e_wrong_spec_is_refused_with_the_right_form() {
         let good = fs::read_to_string(testdata("good.yaml"))?;
         must_kubectl(&["-n", &s.namespace, "apply", "-f", "-"], &good).await?;
         // And what the README tells people to start from.
-        let example =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples/provider.yaml");
-        let example = fs::read_to_string(example)?
-            .replace("namespace: mining", &format!("namespace: {}", s.namespace));
-        must_kubectl(&["apply", "--dry-run=server", "-f", "-"], &example).await?;
+        for name in ["provider.yaml", "node.yaml"] {
+            let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
+            let example = fs::read_to_string(examples.join(name))?
+                .replace("namespace: mining", &format!("namespace: {}", s.namespace))
+                .replace("NODE", "node-a");
+            must_kubectl(&["apply", "--dry-run=server", "-f", "-"], &example).await?;
+        }
         let table = fs::read_to_string(testdata("refused.yaml"))?;
         let mut failed = Vec::new();
         let mut count = 0;

@@ -172,18 +172,8 @@ async fn slow(s: &Scenario, node: &str) -> anyhow::Result<()> {
 
 async fn by_hand(s: &Scenario, node: &str) -> anyhow::Result<()> {
     three_phases(s).await?;
-    let patch = json!({"spec": {"drain": {"notOnChain": "Delete"}}}).to_string();
-    let group = [
-        "-n",
-        &s.namespace,
-        "patch",
-        "sealinggroup",
-        "e2e",
-        "--type=merge",
-        "-p",
-        &patch,
-    ];
-    must_kubectl(&group, "").await?;
+    let delete = json!({"drain": {"notOnChain": "Delete"}});
+    s.patch("sealinggroup", "e2e", &delete).await?;
     let drain = [
         "drain",
         node,
@@ -192,11 +182,20 @@ async fn by_hand(s: &Scenario, node: &str) -> anyhow::Result<()> {
         "--pod-selector=filstar.io/group=e2e",
         "--timeout=10m",
     ];
+    // It gives up when the API server is restarted, as another test does; a person types it again.
     let typed = async {
-        let said = run("kubectl", &drain, "").await?;
-        ensure!(said.ok, "kubectl drain: {}", said.text);
-        s.say("kubectl drain is through");
-        anyhow::Ok(said.text)
+        let mut text = String::new();
+        wait_until("kubectl drain is through", MINUTES, async || {
+            let said = run("kubectl", &drain, "").await?;
+            text += &said.text;
+            Ok((!said.found_nobody()).then_some(said.ok))
+        })
+        .await
+        .and_then(|ok| {
+            ensure!(ok, "kubectl drain: {text}");
+            s.say("kubectl drain is through");
+            Ok(text)
+        })
     };
     let meanwhile = async {
         for number in [1, 2] {
@@ -243,21 +242,8 @@ async fn by_hand(s: &Scenario, node: &str) -> anyhow::Result<()> {
 async fn three_phases(s: &Scenario) -> anyhow::Result<()> {
     s.seal(0, &json!({ "FILSTAR_PAUSE_AT": "pc1,pc2,c2" }))
         .await?;
-    let last = json!({"spec": {"sectorNumbers": {"max": 9}}}).to_string();
-    must_kubectl(
-        &[
-            "-n",
-            &s.namespace,
-            "patch",
-            "miner",
-            "e2e",
-            "--type=merge",
-            "-p",
-            &last,
-        ],
-        "",
-    )
-    .await?;
+    let last = json!({"sectorNumbers": {"max": 9}});
+    s.patch("miner", "e2e", &last).await?;
     let three = r#"[{"op": "add", "path": "/spec/lanes/0/concurrency", "value": 3}]"#;
     patch_group(s, three).await?;
     let go_on = |point: &str| s.folder.join("scratch").join(format!("resume-{point}"));

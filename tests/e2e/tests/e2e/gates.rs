@@ -1,8 +1,8 @@
 //! Pledging behind gates: each closes and opens by its real cause, and nothing is pledged past it.
 //!
 //! The group wants sectors all the time, and at every moment one gate at least is closed: the next one closes before
-//! the last one opens. Then fifty sectors race for money for three. The seed of this chain is far away, so that no SNARK
-//! is made.
+//! the last one opens. Then the group pledges two, as slowly as it is told, and fifty more race for money for three. The
+//! seed of this chain is far away, so that no SNARK is made: the gate Landing is in `landing`, where sectors get there.
 
 use std::time::Duration;
 
@@ -12,11 +12,16 @@ use filstar_e2e::chain::PRE_COMMIT;
 use filstar_e2e::cluster::must_kubectl;
 use filstar_e2e::nodes::Need;
 use filstar_e2e::{Scenario, Setup, host, scenario, wait_until, wait_while};
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::json;
 
 const MINUTES: Duration = Duration::from_mins(3);
 /// A sector's pledge on this chain, with the node's reserve, in attoFIL.
 const PLEDGE: u128 = 143_000_000_000_000_000;
+/// Least time between the two sectors that the group pledges, in seconds.
+const DELAY: i64 = 6;
+/// How long all other gates must have been open before each, in seconds.
+const RECHECK: i64 = 3;
 
 fn setup() -> Setup {
     Setup {
@@ -45,7 +50,8 @@ async fn walk(s: &Scenario, node: &str) -> anyhow::Result<()> {
     disks(s, node).await?;
     money_and_gas(s).await?;
     chain_and_node(s, node).await?;
-    race(s, node).await
+    pace(s, node).await?;
+    race(s).await
 }
 
 /// File systems of 8 MiB in the place of scratch and store: room for some thirty sectors.
@@ -99,26 +105,11 @@ async fn gate_is(s: &Scenario, name: &str, open: bool, words: &str) -> anyhow::R
     Ok(())
 }
 
-async fn patch(s: &Scenario, kind: &str, spec: Value) -> anyhow::Result<()> {
-    let patch = json!({ "spec": spec }).to_string();
-    let arguments = [
-        "-n",
-        &s.namespace,
-        "patch",
-        kind,
-        "e2e",
-        "--type=merge",
-        "-p",
-        &patch,
-    ];
-    must_kubectl(&arguments, "").await.map(drop)
-}
-
 /// Everything is there, and the only number is reserved.
 async fn begin(s: &Scenario) -> anyhow::Result<()> {
     s.apply("miner.yaml", &[("lastNumber", "0")]).await?;
     let none = json!({ "sectorNumbers": { "max": 0, "reserved": ["0"] } });
-    patch(s, "miner", none).await?;
+    s.patch("miner", "e2e", &none).await?;
     let group = [("mode", "Auto"), ("maxInFlight", "60"), ("env", "{}")];
     s.apply("group.yaml", &group).await?;
     gate_is(
@@ -170,7 +161,7 @@ async fn disks(s: &Scenario, node: &str) -> anyhow::Result<()> {
     fill(s, node, "scratch").await?;
     gate_is(s, "ScratchSpace", false, "has 0 B left below 90 %").await?;
     let numbers = json!({ "sectorNumbers": { "max": 1000, "reserved": null } });
-    patch(s, "miner", numbers).await?;
+    s.patch("miner", "e2e", &numbers).await?;
     gate_is(s, "SectorNumber", true, "number 0 is the next").await?;
     fill(s, node, "store").await?;
     gate_is(s, "StoreSpace", false, "add a SectorStore").await?;
@@ -187,17 +178,17 @@ async fn money_and_gas(s: &Scenario) -> anyhow::Result<()> {
     let node = *s.nodes.first().context("no node")?;
     free(s, node, "store").await?;
     gate_is(s, "StoreSpace", true, "more sectors").await?;
-    patch(
-        s,
+    s.patch(
         "sealinggroup",
-        json!({ "pledge": { "gates": { "gasPrice": { "maxBaseFee": "1 nanoFIL" } } } }),
+        "e2e",
+        &json!({ "pledge": { "gates": { "gasPrice": { "maxBaseFee": "1 nanoFIL" } } } }),
     )
     .await?;
     gate_is(s, "GasPrice", true, "at most 1 nanoFIL").await?;
     base_fee(s, "5000000000000").await?;
     gate_is(s, "GasPrice", false, "it opens when the fee falls").await?;
-    // Money for three sectors, and not quite for four.
-    let amount = (4 * PLEDGE - 1).to_string();
+    // Money for two sectors and three more, and not quite for a fourth.
+    let amount = (6 * PLEDGE - 1).to_string();
     let fund = json!([{ "address": s.actor, "amount": amount }]);
     s.chain.call("Devnet.Fund", fund).await?;
     gate_is(
@@ -225,23 +216,81 @@ async fn chain_and_node(s: &Scenario, node: &str) -> anyhow::Result<()> {
     gate_is(s, "GasPrice", true, "at most 1 nanoFIL").await
 }
 
-/// Fifty sectors that a person makes, and ten that the group wants, race for money for three.
-async fn race(s: &Scenario, node: &str) -> anyhow::Result<()> {
+/// All else is open when the node is: the group pledges two sectors, the second no sooner than it may.
+async fn pace(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    let slow =
+        json!({ "maxInFlight": 2, "delay": format!("{DELAY}s"), "recheck": format!("{RECHECK}s") });
+    s.patch("sealinggroup", "e2e", &json!({ "pledge": slow }))
+        .await?;
+    must_kubectl(&["uncordon", node], "").await?;
+    gate_is(s, "Pace", false, "every gate is open; looked at again").await?;
+    let first = pledged(s, 1).await?;
+    let what = "gate Pace is closed for the second sector";
+    let closed = wait_until(what, MINUTES, async || {
+        let gate = gates(s).await?.into_iter().find(|g| g.name == "Pace");
+        Ok(gate.filter(|g| !g.open && g.reason.contains("after the last")))
+    })
+    .await?;
+    s.say(&format!("Pace closed: {}", closed.reason));
+    let second = pledged(s, 2).await?;
+    let between = second.duration_since(first).as_secs();
+    // Creation times are whole seconds.
+    ensure!(
+        between >= DELAY + RECHECK - 1,
+        "{between} s lie between two sectors, {DELAY} s and {RECHECK} s were asked for"
+    );
+    s.say(&format!(
+        "the second sector came {between} s after the first"
+    ));
+    Ok(())
+}
+
+/// Waits until the group has made this many sectors; when it made the last of them.
+async fn pledged(s: &Scenario, count: usize) -> anyhow::Result<Timestamp> {
+    wait_until(
+        &format!("{count} sectors are pledged"),
+        MINUTES,
+        async || {
+            let made: Vec<Sector> = s.cluster.list(&s.namespace, "").await?;
+            ensure!(made.len() <= count, "{} sectors are there", made.len());
+            let times = made
+                .iter()
+                .filter_map(|s| s.metadata.creation_timestamp.as_ref());
+            let last = times.map(|t| t.0).max();
+            Ok(last.filter(|_| made.len() == count))
+        },
+    )
+    .await
+}
+
+/// Fifty sectors that a person makes, and ten that the group wants, race for money for three. They start together, when
+/// gas is cheap again.
+async fn race(s: &Scenario) -> anyhow::Result<()> {
+    base_fee(s, "5000000000000").await?;
+    let what = "gate GasPrice is closed again";
+    wait_until(what, MINUTES, async || {
+        let gate = gates(s).await?.into_iter().find(|g| g.name == "GasPrice");
+        Ok(gate.filter(|g| !g.open).map(drop))
+    })
+    .await?;
+    let fast = json!({ "maxInFlight": 62, "delay": "0s", "recheck": "0s" });
+    s.patch("sealinggroup", "e2e", &json!({ "pledge": fast }))
+        .await?;
     let mut all = String::new();
     for number in 100..150 {
         all += &s.filled("sector.yaml", &[("number", &number.to_string())])?;
         all += "---\n";
     }
     must_kubectl(&["-n", &s.namespace, "apply", "-f", "-"], &all).await?;
-    must_kubectl(&["uncordon", node], "").await?;
-    three_begin(s, 3, "three sectors are pre-committed, and the others wait").await?;
+    base_fee(s, "100").await?;
+    these_begin(s, 5, "three sectors are pre-committed, and the others wait").await?;
     let fund = json!([{ "address": s.actor, "amount": "2" }]);
     s.chain.call("Devnet.Fund", fund).await?;
-    three_begin(s, 4, "a fourth begins when there is money for it").await
+    these_begin(s, 6, "a fourth begins when there is money for it").await
 }
 
-/// Waits until so many sectors are pre-committed; never may more have begun.
-async fn three_begin(s: &Scenario, count: usize, what: &str) -> anyhow::Result<()> {
+/// Waits until so many sectors are pre-committed, those of the group included; never may more have begun.
+async fn these_begin(s: &Scenario, count: usize, what: &str) -> anyhow::Result<()> {
     let sectors = async || s.cluster.list::<Sector>(&s.namespace, "").await;
     let begun = |all: &[Sector]| {
         let bound = |s: &&Sector| s.status.as_ref().is_some_and(|s| s.binding.is_some());
@@ -279,7 +328,7 @@ async fn three_begin(s: &Scenario, count: usize, what: &str) -> anyhow::Result<(
         },
     )
     .await?;
-    ensure!(all.len() == 50, "the group made {} more", all.len() - 50);
+    ensure!(all.len() == 52, "there are {} sectors, not 52", all.len());
     let landed = s.chain.history().await?;
     let landed = landed
         .iter()

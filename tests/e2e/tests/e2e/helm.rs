@@ -165,18 +165,8 @@ async fn sealer_runs(s: &Scenario) -> anyhow::Result<()> {
 
 /// The operator that came back works on what was there.
 async fn goes_on(s: &Scenario) -> anyhow::Result<()> {
-    let paused = r#"{"spec":{"paused":true}}"#;
-    let patch = [
-        "-n",
-        &s.namespace,
-        "patch",
-        "sealinggroup",
-        "e2e",
-        "--type=merge",
-        "-p",
-        paused,
-    ];
-    must_kubectl(&patch, "").await?;
+    s.patch("sealinggroup", "e2e", &json!({ "paused": true }))
+        .await?;
     wait_until("the operator has seen the change", MINUTES, async || {
         let group = s.group().await?;
         let seen = group.status.as_ref().and_then(|s| s.observed_generation);

@@ -5,7 +5,9 @@
 mod admission;
 mod drain;
 mod gates;
+mod gone;
 mod helm;
+mod landing;
 mod main_path;
 mod node;
 mod places;

@@ -1,17 +1,19 @@
 //! GPUs that do not exist, given away by a real kubelet: aligned when they can be, and no storm when they cannot. And
-//! core groups that do not exist: two sealers of a node bind themselves to one each. Nothing is sealed here.
+//! core groups that do not exist: two sealers of a node bind themselves to one each, and a prover takes the place of one.
+//! Nothing is sealed here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use filstar_crds::{Refusal, SealingGroup, SealingNode, labels};
+use filstar_crds::{PostBatch, Refusal, SealingGroup, SealingNode, labels};
 use filstar_e2e::cluster::{must_kubectl, must_run};
 use filstar_e2e::nodes::{NODES, Need};
 use filstar_e2e::{Scenario, Setup, host, invariants, operator, scenario, wait_until};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde_json::json;
 
@@ -160,27 +162,85 @@ async fn two_sealers(s: &Scenario, node: &str) -> anyhow::Result<()> {
     }
     let mut lists = Vec::new();
     for pod in pair(s).await? {
-        let uid = pod.uid().context("no uid")?;
-        let process = host::process(&uid, "sealer-pod", Some("seal"))?;
-        lists.push(host::cpus_of_threads(process.pid)?);
+        lists.push(cpus_of(&pod, "seal")?);
     }
+    one_each(lists)?;
+    s.say("two sealers on one node, a core group each");
+    prover_in_place_of_one(s, node).await?;
+    let found = invariants::check(&s.audit.events(&s.namespace)?, Timestamp::MIN)?;
+    ensure!(
+        found.placements >= 3 && found.violations.is_empty(),
+        "{found:?}"
+    );
+    let both = ["sealinggroup/pair", "postbatch/bound"];
+    must_kubectl(&["-n", &s.namespace, "delete", both[0], both[1]], "").await?;
+    wait_until("all pods are gone", MINUTES, async || {
+        let none = pair(s).await?.is_empty() && prover(s).await?.is_none();
+        Ok(none.then_some(()))
+    })
+    .await
+}
+
+/// One sealer leaves its core group to a prover, which binds itself as the other one does.
+async fn prover_in_place_of_one(s: &Scenario, node: &str) -> anyhow::Result<()> {
+    let batch = json!({
+        "apiVersion": "filstar.io/v1alpha1",
+        "kind": "PostBatch",
+        "metadata": {"name": "bound", "namespace": s.namespace},
+        "spec": {
+            "minerRef": {"name": "e2e"},
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "parametersPath": "/var/lib/filstar/params",
+            "lane": {"cpus": 1, "memory": "1Gi", "coreGroups": {"skipFirst": false}, "backend": "Agent"},
+        },
+    });
+    must_kubectl(&["apply", "-f", "-"], &batch.to_string()).await?;
+    let fewer = r#"[{"op": "replace", "path": "/spec/lanes/0/pods", "value": 1}]"#;
+    let pair_of = ["-n", &s.namespace, "patch", "sealinggroup", "pair"];
+    must_kubectl(&[&pair_of[..], &["--type=json", "-p", fewer]].concat(), "").await?;
+    let said = wait_until(
+        "the prover has proven its core group",
+        MINUTES,
+        async || {
+            let batch: PostBatch = s.cluster.must(&s.namespace, "bound").await?;
+            let conditions = batch.status.unwrap_or_default().conditions;
+            let verified = |c: &&Condition| c.type_ == "PlacementVerified" && c.status == "True";
+            let said = conditions.iter().find(verified).map(|c| c.message.clone());
+            Ok(said.filter(|text| text.contains("bound by itself")))
+        },
+    )
+    .await?;
+    s.say(&said);
+    let prover = prover(s).await?.context("no prover")?;
+    let mut lists = vec![cpus_of(&prover, "prove")?];
+    for pod in pair(s).await? {
+        lists.push(cpus_of(&pod, "seal")?);
+    }
+    one_each(lists)?;
+    s.say("a sealer and a prover on one node, a core group each");
+    Ok(())
+}
+
+/// What the kernel lets the threads of a pod use.
+fn cpus_of(pod: &Pod, role: &str) -> anyhow::Result<BTreeSet<String>> {
+    let uid = pod.uid().context("no uid")?;
+    let process = host::process(&uid, "sealer-pod", Some(role))?;
+    host::cpus_of_threads(process.pid)
+}
+
+fn one_each(mut lists: Vec<BTreeSet<String>>) -> anyhow::Result<()> {
     let one = |cpu: &str| BTreeSet::from([cpu.to_owned()]);
     lists.sort();
     ensure!(
         lists == [one("0"), one("1")],
         "the kernel lets their threads use {lists:?}"
     );
-    let found = invariants::check(&s.audit.events(&s.namespace)?, Timestamp::MIN)?;
-    ensure!(
-        found.placements >= 2 && found.violations.is_empty(),
-        "{found:?}"
-    );
-    s.say("two sealers on one node, a core group each");
-    must_kubectl(&["-n", &s.namespace, "delete", "sealinggroup", "pair"], "").await?;
-    wait_until("both pods are gone", MINUTES, async || {
-        Ok(pair(s).await?.is_empty().then_some(()))
-    })
-    .await
+    Ok(())
+}
+
+async fn prover(s: &Scenario) -> anyhow::Result<Option<Pod>> {
+    let label = format!("{}=bound", labels::POST_BATCH);
+    Ok(s.cluster.list(&s.namespace, &label).await?.pop())
 }
 
 async fn pair(s: &Scenario) -> anyhow::Result<Vec<Pod>> {

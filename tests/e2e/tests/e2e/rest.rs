@@ -75,10 +75,10 @@ async fn calm(s: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Watches for two minutes, or for `FILSTAR_E2E_REST_MINUTES`.
+/// Watches for a minute, or for `FILSTAR_E2E_REST_MINUTES`.
 async fn rest(s: &Scenario) -> anyhow::Result<()> {
     let minutes = filstar_e2e::setting("FILSTAR_E2E_REST_MINUTES").and_then(|t| t.parse().ok());
-    let span = Duration::from_secs(60 * minutes.unwrap_or(2));
+    let span = Duration::from_secs(60 * minutes.unwrap_or(1));
     let (audit, begun, head) = (Audit::from_now()?, Instant::now(), s.chain.head().await?);
     wait_until(
         "the time is over",
