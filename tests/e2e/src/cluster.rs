@@ -241,7 +241,7 @@ pub async fn run(program: &str, arguments: &[&str], input: &str) -> anyhow::Resu
 }
 
 /// What clients say while the API server is away or has just started, in small letters.
-const AWAY_WORDS: [&str; 8] = [
+const AWAY_WORDS: [&str; 9] = [
     "connection refused",
     "connection reset",
     "client connection lost",
@@ -250,6 +250,7 @@ const AWAY_WORDS: [&str; 8] = [
     "i/o timeout",
     "serviceunavailable",
     "user \"kubernetes-admin\" cannot",
+    "failed to download openapi",
 ];
 
 /// Runs a client of the API server, again while that is away.
@@ -294,4 +295,30 @@ pub async fn must_run(program: &str, arguments: &[&str], input: &str) -> anyhow:
         return Ok(said.out);
     }
     bail!("{program} {}: {}", arguments.join(" "), said.text.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Said;
+
+    fn failed(text: &str) -> Said {
+        Said {
+            ok: false,
+            out: String::new(),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_api_server_that_just_started_is_asked_again_and_a_refusal_is_taken_as_it_is() {
+        for away in [
+            "Unable to connect to the server: net/http: TLS handshake timeout",
+            "The connection to the server 127.0.0.1:6443 was refused: connection refused",
+            "error: error validating \"STDIN\": error validating data: failed to download openapi: unknown",
+        ] {
+            assert!(failed(away).found_nobody(), "{away}");
+        }
+        let refused = "The PostBatch \"p\" is invalid: spec: Invalid value: minerRef is immutable";
+        assert!(!failed(refused).found_nobody());
+    }
 }
